@@ -1,0 +1,1 @@
+//! An LLM provider on loopback.
