@@ -1,0 +1,283 @@
+//! Request facts, read once.
+//!
+//! What needs the body parsed (cost, deadline, model) is read by the outermost layer and
+//! travels beside the request as a [`Call`], so that no attempt parses it again and no map has
+//! to be allocated for it:
+//!
+//! ```text
+//! FactsLayer -> retry -> rate limit -> RequestLayer -> client
+//!    Req          Call<Req>   Call<Req>      Call<Req>    Req
+//! ```
+//!
+//! Layers between the two take [`Noted`] around their protocol:
+//! `RateLimitLayer::new(quota).protocol(Noted::new(Http))`.
+
+use std::{
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use tokio::time::Instant;
+use tower_layer::Layer;
+use tower_service::Service;
+
+use crate::{
+    error::BoxError,
+    outcome::Outcome,
+    policy::Cost,
+    protocol::{Guard, Idempotency, Protocol},
+};
+
+/// What is known of a request before it is sent.
+///
+/// ```
+/// use tower_relay::{call::Facts, policy::Cost};
+///
+/// let facts = Facts::new(Cost::REQUEST.output_tokens(800)).model("some-model");
+/// assert_eq!(facts.cost(), Cost::REQUEST.output_tokens(800));
+/// ```
+#[derive(Clone, Debug)]
+pub struct Facts {
+    cost: Cost,
+    deadline: Option<Instant>,
+    idempotency: Idempotency,
+    model: Option<Arc<str>>,
+}
+
+impl Facts {
+    /// Facts of a request that costs `cost`: no deadline, not known to be idempotent.
+    #[must_use]
+    pub const fn new(cost: Cost) -> Self {
+        Self {
+            cost,
+            deadline: None,
+            idempotency: Idempotency::Unknown,
+            model: None,
+        }
+    }
+
+    /// These facts with an instant at which the caller stops waiting.
+    #[must_use]
+    pub const fn deadline(mut self, deadline: Instant) -> Self {
+        self.deadline = Some(deadline);
+        self
+    }
+
+    /// These facts with a word on whether the request may be sent twice.
+    #[must_use]
+    pub const fn idempotency(mut self, idempotency: Idempotency) -> Self {
+        self.idempotency = idempotency;
+        self
+    }
+
+    /// These facts with the model that is asked.
+    #[must_use]
+    pub fn model(mut self, model: impl Into<Arc<str>>) -> Self {
+        self.model = Some(model.into());
+        self
+    }
+
+    /// What the request takes from a quota.
+    #[must_use]
+    pub const fn cost(&self) -> Cost {
+        self.cost
+    }
+
+    /// The model that is asked, if the request names one.
+    #[must_use]
+    pub fn model_name(&self) -> Option<&str> {
+        self.model.as_deref()
+    }
+}
+
+/// A request with its facts and the count of its earlier sends.
+#[derive(Clone, Debug)]
+pub struct Call<Req> {
+    request: Req,
+    facts: Facts,
+    resends: u32,
+}
+
+impl<Req> Call<Req> {
+    /// A call that has not been sent yet.
+    pub const fn new(request: Req, facts: Facts) -> Self {
+        Self {
+            request,
+            facts,
+            resends: 0,
+        }
+    }
+
+    /// The request.
+    pub const fn request(&self) -> &Req {
+        &self.request
+    }
+
+    /// The request, its facts left behind.
+    pub fn into_request(self) -> Req {
+        self.request
+    }
+
+    /// The facts.
+    pub const fn facts(&self) -> &Facts {
+        &self.facts
+    }
+}
+
+/// How facts are read from a request.
+pub trait ReadFacts<Req> {
+    /// Reads them, once per call.
+    fn read(&self, request: &Req) -> Facts;
+}
+
+/// Facts read by a closure; made by [`facts_fn`].
+#[derive(Clone, Copy, Debug)]
+pub struct FactsFn<F>(F);
+
+/// Reads facts by a closure.
+pub const fn facts_fn<F>(read: F) -> FactsFn<F> {
+    FactsFn(read)
+}
+
+impl<Req, F: Fn(&Req) -> Facts> ReadFacts<Req> for FactsFn<F> {
+    fn read(&self, request: &Req) -> Facts {
+        (self.0)(request)
+    }
+}
+
+/// The outermost layer: reads a request's facts and sends them along as a [`Call`].
+#[derive(Clone, Copy, Debug)]
+pub struct FactsLayer<R> {
+    reader: R,
+}
+
+impl<R> FactsLayer<R> {
+    /// A layer that reads facts with `reader`.
+    pub const fn new(reader: R) -> Self {
+        Self { reader }
+    }
+}
+
+impl<S, R: Clone> Layer<S> for FactsLayer<R> {
+    type Service = WithFacts<S, R>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        WithFacts {
+            inner,
+            reader: self.reader.clone(),
+        }
+    }
+}
+
+/// The service that [`FactsLayer`] builds.
+#[derive(Clone, Copy, Debug)]
+pub struct WithFacts<S, R> {
+    inner: S,
+    reader: R,
+}
+
+impl<S, R, Req> Service<Req> for WithFacts<S, R>
+where
+    S: Service<Call<Req>>,
+    R: ReadFacts<Req>,
+{
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = S::Future;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Req) -> S::Future {
+        let facts = self.reader.read(&request);
+        self.inner.call(Call::new(request, facts))
+    }
+}
+
+/// The innermost layer: hands a client the plain request of a [`Call`].
+#[derive(Clone, Copy, Debug, Default)]
+pub struct RequestLayer;
+
+impl<S> Layer<S> for RequestLayer {
+    type Service = RequestOnly<S>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        RequestOnly { inner }
+    }
+}
+
+/// The service that [`RequestLayer`] builds.
+#[derive(Clone, Copy, Debug)]
+pub struct RequestOnly<S> {
+    inner: S,
+}
+
+impl<S: Service<Req>, Req> Service<Call<Req>> for RequestOnly<S> {
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = S::Future;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, call: Call<Req>) -> S::Future {
+        self.inner.call(call.into_request())
+    }
+}
+
+/// A protocol for [`Call`]s: the facts come from the call, the answers are read as the inner
+/// protocol reads them.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Noted<P> {
+    inner: P,
+}
+
+impl<P> Noted<P> {
+    /// `inner` for calls that carry their facts.
+    pub const fn new(inner: P) -> Self {
+        Self { inner }
+    }
+}
+
+impl<Req, Res, P: Protocol<Req, Res>> Protocol<Call<Req>, Res> for Noted<P> {
+    type Response<G: Guard> = P::Response<G>;
+
+    fn hold<G: Guard>(&self, response: Res, guard: G) -> Self::Response<G> {
+        self.inner.hold(response, guard)
+    }
+
+    fn cost(&self, call: &Call<Req>) -> Cost {
+        call.facts.cost
+    }
+
+    fn deadline(&self, call: &Call<Req>) -> Option<Instant> {
+        let inner = || self.inner.deadline(&call.request);
+        call.facts.deadline.or_else(inner)
+    }
+
+    fn idempotency(&self, call: &Call<Req>) -> Idempotency {
+        match call.facts.idempotency {
+            Idempotency::Idempotent => Idempotency::Idempotent,
+            Idempotency::Unknown => self.inner.idempotency(&call.request),
+        }
+    }
+
+    fn resends(&self, call: &Call<Req>) -> u32 {
+        call.resends
+    }
+
+    fn set_resends(&self, call: &mut Call<Req>, resends: u32) {
+        call.resends = resends;
+        self.inner.set_resends(&mut call.request, resends);
+    }
+
+    fn classify(&self, result: Result<&Res, &BoxError>) -> Outcome {
+        self.inner.classify(result)
+    }
+
+    fn annotate(&self, response: &mut Res, outcome: Outcome) {
+        self.inner.annotate(response, outcome);
+    }
+}

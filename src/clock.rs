@@ -1,0 +1,120 @@
+//! The only place that reads a clock or sleeps.
+//!
+//! Time is tokio's, so that a paused runtime makes every layer run in virtual time. The wall
+//! clock, needed for HTTP dates alone, is derived from the same reading and so is virtual too.
+
+use std::{
+    sync::OnceLock,
+    time::{Duration, SystemTime},
+};
+
+use tokio::time::{Instant, Sleep};
+
+use crate::policy::Timestamp;
+
+/// The time line begins this long before the process first asks. A paused runtime may lie
+/// before that instant, and instants before it must stay apart.
+const HEAD_START: Duration = Duration::from_secs(1 << 30);
+
+/// Timers farther away than this are set to it; whoever waits longer sets the timer again.
+const LONGEST_TIMER: Duration = Duration::from_secs(30 * 24 * 3600);
+
+#[derive(Clone, Copy)]
+struct Origin {
+    monotonic: std::time::Instant,
+    wall: SystemTime,
+}
+
+fn origin() -> &'static Origin {
+    static ORIGIN: OnceLock<Origin> = OnceLock::new();
+    ORIGIN.get_or_init(|| Origin {
+        monotonic: std::time::Instant::now(),
+        wall: SystemTime::now(),
+    })
+}
+
+/// The present instant.
+pub(crate) fn now() -> Timestamp {
+    timestamp(Instant::now())
+}
+
+/// Where `instant` lies on the time line.
+pub(crate) fn timestamp(instant: Instant) -> Timestamp {
+    let instant = instant.into_std();
+    let origin = origin().monotonic;
+    let head_start = Timestamp::ZERO + HEAD_START;
+    match instant.checked_duration_since(origin) {
+        Some(after) => head_start + after,
+        None => head_start.before(origin.duration_since(instant)),
+    }
+}
+
+/// The wall clock's reading now.
+#[cfg(feature = "http")]
+pub(crate) fn wall() -> SystemTime {
+    let head_start = Timestamp::ZERO + HEAD_START;
+    let (now, origin) = (now(), origin());
+    if now >= head_start {
+        origin.wall + now.since(head_start)
+    } else {
+        origin.wall - head_start.since(now)
+    }
+}
+
+/// The instant to set a timer to, so that it fires at `at` or, if that is far away, before.
+fn instant(at: Timestamp) -> Instant {
+    let now = Instant::now();
+    now + at.since(timestamp(now)).min(LONGEST_TIMER)
+}
+
+/// A timer for `at`.
+pub(crate) fn sleep_until(at: Timestamp) -> Sleep {
+    tokio::time::sleep_until(instant(at))
+}
+
+/// Sets a timer to another instant.
+pub(crate) fn reset(timer: std::pin::Pin<&mut Sleep>, at: Timestamp) {
+    timer.reset(instant(at));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_paused_runtime_moves_the_time_line() {
+        let start = now();
+        tokio::time::advance(Duration::from_secs(7)).await;
+        assert_eq!(now().since(start), Duration::from_secs(7));
+        sleep_until(now() + Duration::from_millis(250)).await;
+        assert_eq!(now().since(start), Duration::from_millis(7_250));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn instants_before_the_origin_keep_their_distance() {
+        let _ = now();
+        let early = Instant::now() - Duration::from_millis(500);
+        let earlier = early - Duration::from_millis(30);
+        assert_eq!(
+            timestamp(early).since(timestamp(earlier)),
+            Duration::from_millis(30)
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_timer_for_the_end_of_time_does_not_overflow() {
+        let timer = sleep_until(Timestamp::MAX);
+        assert!(timer.deadline() > Instant::now() + Duration::from_secs(24 * 3600));
+    }
+
+    #[cfg(feature = "http")]
+    #[tokio::test(start_paused = true)]
+    async fn the_wall_clock_is_virtual_too() {
+        let start = wall();
+        tokio::time::advance(Duration::from_secs(3)).await;
+        assert_eq!(
+            wall().duration_since(start).expect("it moves forward"),
+            Duration::from_secs(3)
+        );
+    }
+}

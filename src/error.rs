@@ -1,0 +1,183 @@
+//! Why a layer refused a call.
+//!
+//! Every layer's error is a [`BoxError`]: the inner service's own error, or a [`Rejected`].
+
+use std::{error::Error, fmt, time::Duration};
+
+pub use crate::policy::{CostTooLarge, InvalidConfig};
+
+/// The error of every layer.
+pub type BoxError = Box<dyn Error + Send + Sync>;
+
+/// A layer of this crate refused the call; the server was not asked.
+///
+/// Find it in any error with [`Rejected::find`], however many layers have wrapped it:
+///
+/// ```
+/// use tower_relay::error::{BoxError, Rejected};
+///
+/// fn come_back_in(error: &BoxError) -> Option<std::time::Duration> {
+///     Rejected::find(&**error)?.retry_after()
+/// }
+/// assert_eq!(come_back_in(&"some other error".into()), None);
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Rejected {
+    /// Too many calls wait already.
+    QueueFull(QueueFull),
+    /// The call cannot be admitted before its deadline or within the longest wait allowed.
+    TooLate(TooLate),
+    /// The call costs more than can ever be admitted at once.
+    CostTooLarge(CostTooLarge),
+    /// A keyed limiter holds as many keys as it may, all of them in use.
+    TooManyKeys(TooManyKeys),
+}
+
+impl Rejected {
+    /// The refusal in `error` or in what caused it.
+    #[must_use]
+    pub fn find<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a Self> {
+        let mut next = Some(error);
+        while let Some(error) = next {
+            if let Some(found) = error.downcast_ref() {
+                return Some(found);
+            }
+            next = error.source();
+        }
+        None
+    }
+
+    /// How long to wait before the same call can be admitted, counted from the refusal: the
+    /// real remainder, never zero. `None` if it can never be admitted.
+    #[must_use]
+    pub const fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::QueueFull(full) => Some(full.retry_after),
+            Self::TooLate(late) => Some(late.retry_after),
+            Self::CostTooLarge(_) => None,
+            Self::TooManyKeys(full) => Some(full.retry_after),
+        }
+    }
+}
+
+impl fmt::Display for Rejected {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::QueueFull(leaf) => leaf.fmt(f),
+            Self::TooLate(leaf) => leaf.fmt(f),
+            Self::CostTooLarge(leaf) => leaf.fmt(f),
+            Self::TooManyKeys(leaf) => leaf.fmt(f),
+        }
+    }
+}
+
+impl Error for Rejected {}
+
+/// As many calls wait as `max_waiting` allows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct QueueFull {
+    pub(crate) layer: &'static str,
+    pub(crate) waiting: usize,
+    pub(crate) retry_after: Duration,
+}
+
+impl QueueFull {
+    /// How many calls wait.
+    #[must_use]
+    pub const fn waiting(&self) -> usize {
+        self.waiting
+    }
+
+    /// When a call would be admitted if it could join the queue now.
+    #[must_use]
+    pub const fn retry_after(&self) -> Duration {
+        self.retry_after
+    }
+}
+
+impl fmt::Display for QueueFull {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            layer,
+            waiting,
+            retry_after,
+        } = self;
+        match waiting {
+            0 => write!(f, "{layer} refused: its limit is spent")?,
+            n => write!(f, "{layer} refused: {n} calls wait already")?,
+        }
+        write!(f, ", admission in {retry_after:?}")
+    }
+}
+
+impl Error for QueueFull {}
+
+/// Admission would come after the caller's deadline or take longer than `max_wait`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TooLate {
+    pub(crate) layer: &'static str,
+    pub(crate) bound: Duration,
+    pub(crate) retry_after: Duration,
+}
+
+impl TooLate {
+    /// How long the call would have waited at the most.
+    #[must_use]
+    pub const fn bound(&self) -> Duration {
+        self.bound
+    }
+
+    /// When admission is expected.
+    #[must_use]
+    pub const fn retry_after(&self) -> Duration {
+        self.retry_after
+    }
+}
+
+impl fmt::Display for TooLate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            layer,
+            bound,
+            retry_after,
+        } = self;
+        write!(
+            f,
+            "{layer} refused: admission in {retry_after:?}, later than the {bound:?} this call can wait"
+        )
+    }
+}
+
+impl Error for TooLate {}
+
+/// A keyed limiter is full of keys whose quota is in use.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TooManyKeys {
+    pub(crate) layer: &'static str,
+    pub(crate) keys: usize,
+    pub(crate) retry_after: Duration,
+}
+
+impl TooManyKeys {
+    /// How many keys are held.
+    #[must_use]
+    pub const fn keys(&self) -> usize {
+        self.keys
+    }
+
+    /// When the first of them can be forgotten.
+    #[must_use]
+    pub const fn retry_after(&self) -> Duration {
+        self.retry_after
+    }
+}
+
+impl fmt::Display for TooManyKeys {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { layer, keys, .. } = self;
+        write!(f, "{layer} refused: all {keys} keys it may hold are in use")
+    }
+}
+
+impl Error for TooManyKeys {}

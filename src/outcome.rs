@@ -1,0 +1,278 @@
+//! What one attempt turned out to be: the one vocabulary that every policy consumes.
+//!
+//! An [`Outcome`] carries no key and no scope: each layer blames what its own guard holds.
+
+use std::time::Duration;
+
+use crate::policy::Timestamp;
+
+/// What an attempt turned out to be, and so what is to blame for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Verdict {
+    /// A complete answer.
+    Success,
+    /// A rate, token or concurrency limit of the scope: come back later.
+    Throttled,
+    /// Money, credit, a spend cap or a daily quota is used up: another account only.
+    Exhausted,
+    /// The traffic of the scope grew too fast: later and slower.
+    RampLimit,
+    /// The credential is refused: another key at once.
+    KeyRejected,
+    /// This key may not use this model: another key.
+    ModelDenied,
+    /// The place the call came from is refused: another endpoint.
+    Region,
+    /// The endpoint is out of capacity; never a key's fault.
+    Overloaded,
+    /// The endpoint or the way to it failed otherwise.
+    ServerFault,
+    /// The request itself is wrong; nobody else is to blame and nobody can serve it.
+    CallerFault,
+    /// The caller went away; counts as nothing.
+    Cancelled,
+    /// A layer of this crate refused; the server was not asked.
+    RefusedLocally,
+}
+
+/// When the server, or whoever absorbed its word, wants to be asked again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Hint {
+    /// The server's own word, counted from the receipt of the answer. Never zero.
+    After(Duration),
+    /// A layer has absorbed the server's hint and says when this very call can be served:
+    /// waiting for it costs neither an attempt nor retry budget.
+    Absorbed(Timestamp),
+}
+
+/// Whether the server may have acted on the request before it failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Effect {
+    /// It certainly did not: the connection failed, or the server refused before any work.
+    /// Safe to send again whatever the method.
+    None,
+    /// It may have: only an idempotent request is safe to send again.
+    Possible,
+}
+
+/// What the server itself says about trying again (`x-should-retry`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Advice {
+    /// Nothing was said; the verdict decides.
+    #[default]
+    Unsaid,
+    /// The server asks for another try.
+    Retry,
+    /// The server asks not to try again.
+    Stop,
+}
+
+/// One attempt's verdict with what belongs to it.
+///
+/// ```
+/// use std::time::Duration;
+/// use tower_relay::outcome::{Effect, Hint, Outcome, Verdict};
+///
+/// let outcome = Outcome::new(Verdict::Throttled).after(Duration::from_secs(2));
+/// assert_eq!(outcome.verdict(), Verdict::Throttled);
+/// assert_eq!(outcome.hint(), Some(Hint::After(Duration::from_secs(2))));
+/// assert_eq!(outcome.effect(), Effect::None);
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub struct Outcome {
+    verdict: Verdict,
+    hint: Option<Hint>,
+    effect: Effect,
+    advice: Advice,
+}
+
+impl Outcome {
+    /// A complete answer.
+    pub const SUCCESS: Self = Self::new(Verdict::Success);
+
+    /// An outcome without a hint. Its [`effect`](Self::effect) is the usual one of the verdict:
+    /// only a [`Verdict::ServerFault`] leaves open whether the server acted.
+    pub const fn new(verdict: Verdict) -> Self {
+        let effect = match verdict {
+            Verdict::ServerFault | Verdict::Success | Verdict::Cancelled => Effect::Possible,
+            _ => Effect::None,
+        };
+        Self {
+            verdict,
+            hint: None,
+            effect,
+            advice: Advice::Unsaid,
+        }
+    }
+
+    /// This outcome with the server's hint; a hint of zero is no hint.
+    pub const fn after(mut self, wait: Duration) -> Self {
+        self.hint = if wait.is_zero() {
+            None
+        } else {
+            Some(Hint::After(wait))
+        };
+        self
+    }
+
+    /// This outcome, its hint absorbed by a layer that can serve the call at `instant`.
+    pub const fn absorbed(mut self, instant: Timestamp) -> Self {
+        self.hint = Some(Hint::Absorbed(instant));
+        self
+    }
+
+    /// This outcome with another [`Effect`].
+    pub const fn with_effect(mut self, effect: Effect) -> Self {
+        self.effect = effect;
+        self
+    }
+
+    /// This outcome with the server's advice.
+    pub const fn with_advice(mut self, advice: Advice) -> Self {
+        self.advice = advice;
+        self
+    }
+
+    /// What the attempt turned out to be.
+    #[must_use]
+    pub const fn verdict(&self) -> Verdict {
+        self.verdict
+    }
+
+    /// When to come back, if anybody said.
+    #[must_use]
+    pub const fn hint(&self) -> Option<Hint> {
+        self.hint
+    }
+
+    /// Whether the server may have acted.
+    #[must_use]
+    pub const fn effect(&self) -> Effect {
+        self.effect
+    }
+
+    /// What the server says about trying again.
+    #[must_use]
+    pub const fn advice(&self) -> Advice {
+        self.advice
+    }
+
+    /// Whether the answer was complete.
+    #[must_use]
+    pub const fn is_success(&self) -> bool {
+        matches!(self.verdict, Verdict::Success)
+    }
+}
+
+/// The tokens that one call really used, as far as they were reported.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    input_tokens: Option<u64>,
+    output_tokens: Option<u64>,
+}
+
+impl Usage {
+    /// Nothing was reported.
+    pub const UNKNOWN: Self = Self {
+        input_tokens: None,
+        output_tokens: None,
+    };
+
+    /// This usage with the input tokens that count against the quota.
+    #[must_use]
+    pub const fn input_tokens(mut self, tokens: u64) -> Self {
+        self.input_tokens = Some(tokens);
+        self
+    }
+
+    /// This usage with the output tokens seen so far.
+    #[must_use]
+    pub const fn output_tokens(mut self, tokens: u64) -> Self {
+        self.output_tokens = Some(tokens);
+        self
+    }
+
+    /// The reported input and output tokens.
+    #[must_use]
+    pub const fn get(&self) -> (Option<u64>, Option<u64>) {
+        (self.input_tokens, self.output_tokens)
+    }
+}
+
+/// Whether an answer came to its proper end.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Completeness {
+    /// It broke off, was dropped, or nobody can tell: its usage is a lower bound.
+    #[default]
+    Partial,
+    /// It came to its end: its usage is final.
+    Complete,
+}
+
+/// What is known of an answer when its body ends: the third channel of the feedback path.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Ending {
+    usage: Usage,
+    completeness: Completeness,
+    failure: Option<Outcome>,
+}
+
+impl Ending {
+    /// Nothing is known: what a body that does not report says.
+    pub const UNKNOWN: Self = Self {
+        usage: Usage::UNKNOWN,
+        completeness: Completeness::Partial,
+        failure: None,
+    };
+
+    /// A complete answer that used this much.
+    #[must_use]
+    pub const fn complete(usage: Usage) -> Self {
+        Self {
+            usage,
+            completeness: Completeness::Complete,
+            failure: None,
+        }
+    }
+
+    /// An answer that broke off after this much was seen.
+    #[must_use]
+    pub const fn partial(usage: Usage) -> Self {
+        Self {
+            usage,
+            completeness: Completeness::Partial,
+            failure: None,
+        }
+    }
+
+    /// This ending with an error that came inside the answer.
+    #[must_use]
+    pub const fn failed(mut self, outcome: Outcome) -> Self {
+        self.failure = Some(outcome);
+        self
+    }
+
+    /// The tokens used, as far as they were seen.
+    #[must_use]
+    pub const fn usage(&self) -> Usage {
+        self.usage
+    }
+
+    /// Whether the answer came to its end.
+    #[must_use]
+    pub const fn completeness(&self) -> Completeness {
+        self.completeness
+    }
+
+    /// The error inside the answer, if there was one.
+    #[must_use]
+    pub const fn failure(&self) -> Option<Outcome> {
+        self.failure
+    }
+}

@@ -1,0 +1,36 @@
+//! The rules, without clock, lock or runtime.
+//!
+//! Every policy is a plain value that is told what time it is, so that a history can be played
+//! to it in a test:
+//!
+//! ```
+//! use std::time::Duration;
+//! use tower_relay::policy::{Cost, Quota, Timestamp, TokenBucket};
+//!
+//! let quota = Quota::builder().requests_per_second(50).build()?;
+//! let start = Timestamp::ZERO;
+//! let mut bucket = TokenBucket::new(&quota, start);
+//! assert_eq!(bucket.ready_at(&Cost::REQUEST)?, start);
+//! bucket.take(&Cost::REQUEST, start);
+//! assert_eq!(bucket.ready_at(&Cost::REQUEST)?, start + Duration::from_millis(20));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! This module builds alone, with `--no-default-features`.
+
+mod cost;
+mod error;
+mod quota;
+mod rng;
+mod timestamp;
+mod token_bucket;
+
+pub(crate) use self::timestamp::nanos;
+pub use self::{
+    cost::{Cost, Unit},
+    error::{CostTooLarge, InvalidConfig},
+    quota::{Quota, QuotaBuilder},
+    rng::Rng,
+    timestamp::Timestamp,
+    token_bucket::{Reservation, TokenBucket},
+};

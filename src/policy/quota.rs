@@ -1,0 +1,6 @@
+/// Stub.
+#[derive(Clone, Debug)]
+pub struct Quota;
+/// Stub.
+#[derive(Clone, Debug)]
+pub struct QuotaBuilder;

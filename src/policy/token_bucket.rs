@@ -1,0 +1,6 @@
+/// Stub.
+#[derive(Clone, Debug)]
+pub struct TokenBucket;
+/// Stub.
+#[derive(Clone, Debug)]
+pub struct Reservation;

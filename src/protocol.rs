@@ -1,0 +1,332 @@
+//! The one strategy of a layer: what a request costs, how long it may wait, what an answer
+//! means, and how long the layer's guard lives.
+//!
+//! [`Plain`] is the default for any service; [`http`](crate::http) has the ones for HTTP.
+//! Closures enter through the adaptors that the layers' setters build, such as [`CostFn`].
+
+use tokio::time::Instant;
+
+use crate::{
+    error::{BoxError, Rejected},
+    outcome::{Effect, Ending, Outcome, Verdict},
+    policy::Cost,
+};
+
+/// Whether a request may be sent twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Idempotency {
+    /// Sending it twice has the effect of sending it once.
+    Idempotent,
+    /// Nobody promises that.
+    Unknown,
+}
+
+/// What a layer holds on behalf of an admitted call.
+///
+/// Dropping a guard anywhere is a correct, neutral release. [`finish`](Guard::finish) releases
+/// it too, and tells what is known of the answer.
+pub trait Guard {
+    /// Releases what is held and reports how the answer ended. Called at most once.
+    fn finish(self, ending: Ending);
+}
+
+/// The strategy of a layer for requests `Req` and responses `Res`.
+///
+/// Only the guard's lifetime must be written down, because it decides the response type; all
+/// else has a default. A protocol for an API that is not HTTP:
+///
+/// ```
+/// use tower_relay::{
+///     error::BoxError,
+///     outcome::{Outcome, Verdict},
+///     policy::Cost,
+///     protocol::{Guard, Protocol},
+/// };
+///
+/// struct Sql;
+/// struct Query { rows: u64 }
+/// struct Rows { busy: bool }
+///
+/// impl Protocol<Query, Rows> for Sql {
+///     type Response<G: Guard> = Rows;
+///
+///     // The guard lives until the response: it is dropped here.
+///     fn hold<G: Guard>(&self, rows: Rows, _guard: G) -> Rows {
+///         rows
+///     }
+///
+///     fn cost(&self, query: &Query) -> Cost {
+///         Cost::REQUEST.output_tokens(query.rows)
+///     }
+///
+///     fn classify(&self, result: Result<&Rows, &BoxError>) -> Outcome {
+///         match result {
+///             Ok(rows) if rows.busy => Outcome::new(Verdict::Throttled),
+///             Ok(_) => Outcome::SUCCESS,
+///             Err(_) => Outcome::new(Verdict::ServerFault),
+///         }
+///     }
+/// }
+///
+/// assert_eq!(Sql.cost(&Query { rows: 7 }), Cost::REQUEST.output_tokens(7));
+/// assert_eq!(Sql.classify(Ok(&Rows { busy: true })).verdict(), Verdict::Throttled);
+/// ```
+pub trait Protocol<Req, Res> {
+    /// The response with a guard in it, or as it was where the guard does not outlive it.
+    type Response<G: Guard>;
+
+    /// Lets `guard` live as long as it should: until the response (drop it), or inside.
+    fn hold<G: Guard>(&self, response: Res, guard: G) -> Self::Response<G>;
+
+    /// What the request takes from a quota. Default: one request.
+    fn cost(&self, request: &Req) -> Cost {
+        let _ = request;
+        Cost::REQUEST
+    }
+
+    /// When the caller stops waiting. Default: never.
+    fn deadline(&self, request: &Req) -> Option<Instant> {
+        let _ = request;
+        None
+    }
+
+    /// Whether the request may be sent twice. Default: unknown.
+    fn idempotency(&self, request: &Req) -> Idempotency {
+        let _ = request;
+        Idempotency::Unknown
+    }
+
+    /// How many times the request has been sent already, by an outer layer. Default: never.
+    fn resends(&self, request: &Req) -> u32 {
+        let _ = request;
+        0
+    }
+
+    /// Makes the count of earlier sends travel with the request. Default: it does not.
+    fn set_resends(&self, request: &mut Req, resends: u32) {
+        let _ = (request, resends);
+    }
+
+    /// What an attempt turned out to be, from what is known when the response begins. Pure,
+    /// without allocation, and called by every layer that needs it. Default: see [`classify`].
+    fn classify(&self, result: Result<&Res, &BoxError>) -> Outcome {
+        classify(result.map(drop))
+    }
+
+    /// Writes an outcome beside a failed response for the layers outside. Default: nothing.
+    fn annotate(&self, response: &mut Res, outcome: Outcome) {
+        let _ = (response, outcome);
+    }
+}
+
+/// The classification of last resort: any response is a success, a [`Rejected`] is a local
+/// refusal with its own time to come back, and any other error a server fault that may have
+/// acted.
+pub fn classify(result: Result<(), &BoxError>) -> Outcome {
+    let Err(error) = result else {
+        return Outcome::SUCCESS;
+    };
+    let Some(rejected) = Rejected::find(&**error) else {
+        return Outcome::new(Verdict::ServerFault);
+    };
+    match rejected.retry_after() {
+        Some(wait) => Outcome::new(Verdict::RefusedLocally).after(wait),
+        None => Outcome::new(Verdict::RefusedLocally).with_effect(Effect::None),
+    }
+}
+
+/// The protocol of any service: a request costs one, every response is a success, and the
+/// guard lives until the response.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Plain;
+
+impl<Req, Res> Protocol<Req, Res> for Plain {
+    type Response<G: Guard> = Res;
+
+    fn hold<G: Guard>(&self, response: Res, guard: G) -> Res {
+        drop(guard);
+        response
+    }
+}
+
+/// Writes the methods that an adaptor passes on to the protocol it wraps.
+macro_rules! pass_on {
+    (@hold) => {
+        type Response<G: Guard> = P::Response<G>;
+
+        fn hold<G: Guard>(&self, response: Res, guard: G) -> Self::Response<G> {
+            self.inner.hold(response, guard)
+        }
+
+        fn resends(&self, request: &Req) -> u32 {
+            self.inner.resends(request)
+        }
+
+        fn set_resends(&self, request: &mut Req, resends: u32) {
+            self.inner.set_resends(request, resends);
+        }
+
+        fn annotate(&self, response: &mut Res, outcome: Outcome) {
+            self.inner.annotate(response, outcome);
+        }
+    };
+    (@cost) => {
+        fn cost(&self, request: &Req) -> Cost {
+            self.inner.cost(request)
+        }
+    };
+    (@deadline) => {
+        fn deadline(&self, request: &Req) -> Option<Instant> {
+            self.inner.deadline(request)
+        }
+    };
+    (@idempotency) => {
+        fn idempotency(&self, request: &Req) -> Idempotency {
+            self.inner.idempotency(request)
+        }
+    };
+    (@classify) => {
+        fn classify(&self, result: Result<&Res, &BoxError>) -> Outcome {
+            self.inner.classify(result)
+        }
+    };
+    ($($method:ident),*) => { pass_on!(@hold); $(pass_on!(@$method);)* };
+}
+
+/// A protocol whose cost is a closure's.
+#[derive(Clone, Copy, Debug)]
+pub struct CostFn<P, F> {
+    inner: P,
+    cost: F,
+}
+
+impl<P, F> CostFn<P, F> {
+    /// `inner` with `cost` as its [`Protocol::cost`].
+    pub const fn new(inner: P, cost: F) -> Self {
+        Self { inner, cost }
+    }
+}
+
+impl<Req, Res, P, F> Protocol<Req, Res> for CostFn<P, F>
+where
+    P: Protocol<Req, Res>,
+    F: Fn(&Req) -> Cost,
+{
+    pass_on!(deadline, idempotency, classify);
+
+    fn cost(&self, request: &Req) -> Cost {
+        (self.cost)(request)
+    }
+}
+
+/// A protocol whose classification is a closure's.
+#[derive(Clone, Copy, Debug)]
+pub struct ClassifyFn<P, F> {
+    inner: P,
+    classify: F,
+}
+
+impl<P, F> ClassifyFn<P, F> {
+    /// `inner` with `classify` as its [`Protocol::classify`].
+    pub const fn new(inner: P, classify: F) -> Self {
+        Self { inner, classify }
+    }
+}
+
+impl<Req, Res, P, F> Protocol<Req, Res> for ClassifyFn<P, F>
+where
+    P: Protocol<Req, Res>,
+    F: Fn(Result<&Res, &BoxError>) -> Outcome,
+{
+    pass_on!(cost, deadline, idempotency);
+
+    fn classify(&self, result: Result<&Res, &BoxError>) -> Outcome {
+        (self.classify)(result)
+    }
+}
+
+/// A protocol whose deadline is a closure's.
+#[derive(Clone, Copy, Debug)]
+pub struct DeadlineFn<P, F> {
+    inner: P,
+    deadline: F,
+}
+
+impl<P, F> DeadlineFn<P, F> {
+    /// `inner` with `deadline` as its [`Protocol::deadline`].
+    pub const fn new(inner: P, deadline: F) -> Self {
+        Self { inner, deadline }
+    }
+}
+
+impl<Req, Res, P, F> Protocol<Req, Res> for DeadlineFn<P, F>
+where
+    P: Protocol<Req, Res>,
+    F: Fn(&Req) -> Option<Instant>,
+{
+    pass_on!(cost, idempotency, classify);
+
+    fn deadline(&self, request: &Req) -> Option<Instant> {
+        (self.deadline)(request)
+    }
+}
+
+/// A protocol that takes every request to be idempotent, as calls of an LLM are.
+#[derive(Clone, Copy, Debug)]
+pub struct AssumeIdempotent<P> {
+    inner: P,
+}
+
+impl<P> AssumeIdempotent<P> {
+    /// `inner` with every request taken to be idempotent.
+    pub const fn new(inner: P) -> Self {
+        Self { inner }
+    }
+}
+
+impl<Req, Res, P> Protocol<Req, Res> for AssumeIdempotent<P>
+where
+    P: Protocol<Req, Res>,
+{
+    pass_on!(cost, deadline, classify);
+
+    fn idempotency(&self, _: &Req) -> Idempotency {
+        Idempotency::Idempotent
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::{CostTooLarge, Unit};
+
+    #[test]
+    fn a_refusal_that_can_never_pass_has_no_hint() {
+        let error: BoxError =
+            Rejected::CostTooLarge(CostTooLarge::new(Unit::REQUESTS, 5, 2)).into();
+        let outcome = Protocol::<(), ()>::classify(&Plain, Err(&error));
+        assert_eq!(outcome.verdict(), Verdict::RefusedLocally);
+        assert_eq!(outcome.hint(), None);
+        assert_eq!(outcome.effect(), Effect::None);
+    }
+
+    #[test]
+    fn an_unknown_error_may_have_had_an_effect() {
+        let outcome = Protocol::<(), ()>::classify(&Plain, Err(&"broken pipe".into()));
+        assert_eq!(outcome.verdict(), Verdict::ServerFault);
+        assert_eq!(outcome.effect(), Effect::Possible);
+    }
+
+    #[test]
+    fn an_adaptor_replaces_one_answer_and_passes_on_the_rest() {
+        let protocol =
+            AssumeIdempotent::new(CostFn::new(Plain, |n: &u64| Cost::REQUEST.input_tokens(*n)));
+        let as_protocol: &dyn Fn(&u64) -> Cost = &|n| Protocol::<u64, ()>::cost(&protocol, n);
+        assert_eq!(as_protocol(&9), Cost::REQUEST.input_tokens(9));
+        assert_eq!(
+            Protocol::<u64, ()>::idempotency(&protocol, &9),
+            Idempotency::Idempotent
+        );
+    }
+}
