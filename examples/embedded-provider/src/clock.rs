@@ -1,0 +1,77 @@
+//! The provider's clock: the only place that reads time and the only one that knows the scale.
+
+use std::time::{Duration, SystemTime};
+use tokio::time::Instant;
+
+/// Provider time: what the scaled clock shows, counted from the provider's start.
+pub(crate) type Timestamp = Duration;
+
+/// No wait and no date lies further ahead than this, so that arithmetic on dates cannot overflow.
+const FAR: Duration = Duration::from_secs(30 * 365 * 24 * 3600);
+
+#[derive(Debug)]
+pub(crate) struct Clock {
+    origin: Instant,
+    /// Wall time at `origin`; later wall times are derived, so they follow tokio's paused time as
+    /// well.
+    wall_origin: SystemTime,
+    scale: f64,
+}
+
+impl Clock {
+    /// A clock that starts now; `scale` is finite and positive.
+    pub(crate) fn start(scale: f64) -> Self {
+        Self {
+            origin: Instant::now(),
+            wall_origin: SystemTime::now(),
+            scale,
+        }
+    }
+
+    pub(crate) fn now(&self) -> Timestamp {
+        scaled(self.origin.elapsed(), self.scale).unwrap_or(Duration::MAX)
+    }
+
+    /// How long `span` of provider time takes in real time, at most 30 years.
+    pub(crate) fn real(&self, span: Duration) -> Duration {
+        scaled(span, self.scale.recip()).map_or(FAR, |real| real.min(FAR))
+    }
+
+    /// The real instant at which the provider's clock shows `at`.
+    pub(crate) fn instant(&self, at: Timestamp) -> Instant {
+        self.origin + self.real(at)
+    }
+
+    /// The real date at which the provider's clock shows `at`.
+    pub(crate) fn wall(&self, at: Timestamp) -> SystemTime {
+        self.wall_origin + self.real(at)
+    }
+}
+
+fn scaled(span: Duration, factor: f64) -> Option<Duration> {
+    Duration::try_from_secs_f64(span.as_secs_f64() * factor).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn provider_time_runs_scale_times_faster() {
+        let clock = Clock::start(60.0);
+        tokio::time::advance(Duration::from_secs(2)).await;
+        assert_eq!(clock.now(), Duration::from_secs(120));
+        assert_eq!(
+            clock.real(Duration::from_secs(30)),
+            Duration::from_millis(500)
+        );
+        assert_eq!(clock.instant(clock.now()), Instant::now());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn spans_beyond_reason_saturate() {
+        let clock = Clock::start(1e-300);
+        assert_eq!(clock.real(Duration::from_secs(1)), FAR);
+        assert_eq!(clock.instant(Duration::MAX), Instant::now() + FAR);
+    }
+}

@@ -1,0 +1,182 @@
+//! What a provider is configured with, and what is wrong with it.
+
+use std::{error::Error, fmt, time::Duration};
+
+/// An account at the provider: a name, the keys that belong to it and the quota they share.
+///
+/// `Debug` shows how many keys there are, never the keys.
+#[derive(Clone)]
+pub struct Scope {
+    pub(crate) name: String,
+    pub(crate) keys: Vec<String>,
+    pub(crate) limits: Limits,
+}
+
+impl Scope {
+    /// A scope with at least one key; a key is visible ASCII and belongs to one scope.
+    pub fn new(
+        name: impl Into<String>,
+        keys: impl IntoIterator<Item = impl Into<String>>,
+        limits: Limits,
+    ) -> Self {
+        Self {
+            name: name.into(),
+            keys: keys.into_iter().map(Into::into).collect(),
+            limits,
+        }
+    }
+}
+
+impl fmt::Debug for Scope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Scope")
+            .field("name", &self.name)
+            .field("keys", &format_args!("[{} redacted]", self.keys.len()))
+            .field("limits", &self.limits)
+            .finish()
+    }
+}
+
+/// The quota of a scope; a dimension that is `None` is not limited and sends no headers. The
+/// default limits nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Calls admitted per minute of provider time, at least 1.
+    pub requests_per_minute: Option<u64>,
+    /// Input tokens per minute, at least 1, counted as
+    /// [`count_input_tokens`](crate::count_input_tokens) does.
+    pub input_tokens_per_minute: Option<u64>,
+    /// Output tokens per minute, at least 1, charged by `max_tokens` at admission.
+    pub output_tokens_per_minute: Option<u64>,
+    /// Calls at a time, at least 1, each from its admission to the end of its response body.
+    pub max_in_flight: Option<u64>,
+    /// How much of its rate each bucket holds, in provider time; more than zero, by default one
+    /// second.
+    ///
+    /// No bucket holds less than one request or token. A call that costs more than a bucket holds
+    /// is admitted when that bucket is full, and leaves it in debt.
+    pub burst: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            requests_per_minute: None,
+            input_tokens_per_minute: None,
+            output_tokens_per_minute: None,
+            max_in_flight: None,
+            burst: Duration::from_secs(1),
+        }
+    }
+}
+
+impl Limits {
+    pub(crate) fn validate(&self) -> Result<(), InvalidConfig> {
+        for (field, limit) in [
+            ("requests_per_minute", self.requests_per_minute),
+            ("input_tokens_per_minute", self.input_tokens_per_minute),
+            ("output_tokens_per_minute", self.output_tokens_per_minute),
+            ("max_in_flight", self.max_in_flight),
+        ] {
+            if limit == Some(0) {
+                return Err(InvalidConfig::new(
+                    field,
+                    "is zero, so nothing could pass; use 1 or more, or None",
+                ));
+            }
+        }
+        if self.burst.is_zero() {
+            return Err(InvalidConfig::new(
+                "burst",
+                "is zero; use a duration above zero, such as one second",
+            ));
+        }
+        Ok(())
+    }
+}
+
+/// How long an answer takes, in provider time: `first_token + per_token × output tokens`. The
+/// default is no time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Latency {
+    /// From admission until generation begins.
+    pub first_token: Duration,
+    /// For each token of output.
+    pub per_token: Duration,
+}
+
+/// Which shares of the admitted calls fail, each within 0 and 1; the default is none. Failed calls
+/// are charged.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Faults {
+    /// Calls answered at once with 500 `api_error`.
+    pub server_error_share: f64,
+    /// Calls answered at once with 529 `overloaded_error`; together with `server_error_share` at
+    /// most 1.
+    pub overloaded_share: f64,
+    /// Streams, of those that began, that end half-way with an `error` event of type
+    /// `overloaded_error`.
+    pub stream_error_share: f64,
+}
+
+impl Faults {
+    pub(crate) fn validate(&self) -> Result<(), InvalidConfig> {
+        for (field, share) in [
+            ("server_error_share", self.server_error_share),
+            ("overloaded_share", self.overloaded_share),
+            ("stream_error_share", self.stream_error_share),
+        ] {
+            if !(0.0..=1.0).contains(&share) {
+                return Err(InvalidConfig::new(
+                    field,
+                    "is not a share; use a number from 0 to 1",
+                ));
+            }
+        }
+        if self.server_error_share + self.overloaded_share > 1.0 {
+            let problem = "exceeds 1 together with server_error_share; lower one of them";
+            return Err(InvalidConfig::new("overloaded_share", problem));
+        }
+        Ok(())
+    }
+}
+
+/// A configuration that no provider can run with; names the field and the way out, never a key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InvalidConfig {
+    field: &'static str,
+    problem: &'static str,
+    scope: Option<String>,
+}
+
+impl InvalidConfig {
+    pub(crate) fn new(field: &'static str, problem: &'static str) -> Self {
+        Self {
+            field,
+            problem,
+            scope: None,
+        }
+    }
+
+    pub(crate) fn in_scope(mut self, name: &str) -> Self {
+        self.scope = Some(name.to_owned());
+        self
+    }
+
+    /// The field that is wrong, by the name it has in this crate, such as `time_scale` or `burst`.
+    pub fn field(&self) -> &str {
+        self.field
+    }
+}
+
+impl fmt::Display for InvalidConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "invalid configuration: {}", self.field)?;
+        if let Some(scope) = &self.scope {
+            write!(f, " of scope {scope:?}")?;
+        }
+        write!(f, " {}", self.problem)
+    }
+}
+
+impl Error for InvalidConfig {}

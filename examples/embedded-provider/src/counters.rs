@@ -1,0 +1,84 @@
+//! What a provider has seen.
+
+use http::StatusCode;
+use std::time::Duration;
+
+/// A snapshot of what was counted since the start or the last
+/// [`reset_counters`](crate::Provider::reset_counters).
+///
+/// At any moment `calls` is the sum of `answered`, `refused`, `unauthorized`, `invalid`,
+/// `server_errors` and `overloaded`: a call is counted when its outcome is decided, which for an
+/// answer is its admission. Counters of a scope leave out what never reached one: unknown keys,
+/// paths and methods.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Counters {
+    /// Requests received, whatever the answer.
+    pub calls: u64,
+    /// Admitted and answered with 200, those included that the client did not read to the end.
+    pub answered: u64,
+    /// Refused with 429.
+    pub refused: u64,
+    /// Refused with 401.
+    pub unauthorized: u64,
+    /// Refused with another status of the 4xx class.
+    pub invalid: u64,
+    /// Admitted and failed with 500.
+    pub server_errors: u64,
+    /// Admitted and failed with 529.
+    pub overloaded: u64,
+    /// Streams among `answered` that were ended half-way by an injected error.
+    pub stream_errors: u64,
+    /// Calls admitted, each of them charged as one request.
+    pub requests_charged: u64,
+    /// Input tokens of the calls admitted.
+    pub input_tokens_charged: u64,
+    /// The sum of `max_tokens` of the calls admitted.
+    pub output_tokens_charged: u64,
+    /// Output tokens sent.
+    pub output_tokens_produced: u64,
+    /// Calls between their admission and the end of their response body; a reset leaves it alone.
+    pub in_flight: u64,
+    /// The largest `in_flight`.
+    pub peak_in_flight: u64,
+    /// Admitted calls whose client went away before the end of the body.
+    pub disconnected: u64,
+    /// When the first call was admitted, in provider time since the start or reset.
+    pub first_admission: Option<Duration>,
+    /// When the last call was admitted, likewise.
+    pub last_admission: Option<Duration>,
+}
+
+impl Counters {
+    /// Counts a call whose outcome is `status`.
+    pub(crate) fn decided(&mut self, status: StatusCode) {
+        self.calls += 1;
+        *match status.as_u16() {
+            200..=299 => &mut self.answered,
+            429 => &mut self.refused,
+            401 => &mut self.unauthorized,
+            529 => &mut self.overloaded,
+            500..=599 => &mut self.server_errors,
+            _ => &mut self.invalid,
+        } += 1;
+    }
+
+    pub(crate) fn admitted(&mut self, input_tokens: u64, max_tokens: u64, now: Duration) {
+        self.requests_charged += 1;
+        self.input_tokens_charged += input_tokens;
+        self.output_tokens_charged += max_tokens;
+        self.in_flight += 1;
+        self.peak_in_flight = self.peak_in_flight.max(self.in_flight);
+        self.first_admission.get_or_insert(now);
+        self.last_admission = Some(now);
+    }
+
+    /// Starts again at zero, but for the calls still in flight.
+    pub(crate) fn reset(&mut self) {
+        *self = Self {
+            in_flight: self.in_flight,
+            peak_in_flight: self.in_flight,
+            ..Self::default()
+        };
+    }
+}

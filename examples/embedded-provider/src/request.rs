@@ -1,0 +1,188 @@
+//! What a call asks for: its key, its tokens, its form of answer.
+
+use crate::wire::Problem;
+use bytes::{Bytes, BytesMut};
+use http::{HeaderMap, header::AUTHORIZATION};
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+use serde_json::{Map, Value};
+
+/// The largest request body that is read: 4 MiB. A larger one is answered with 413.
+pub const MAX_BODY_BYTES: usize = 4 << 20;
+
+/// The largest `max_tokens` that is accepted: 128 000. A larger one is answered with 400.
+pub const MAX_OUTPUT_TOKENS: u64 = 128_000;
+
+/// A body too large is still read this far, so that its client gets to see the answer.
+const MAX_DRAINED_BYTES: usize = 4 * MAX_BODY_BYTES;
+
+/// Fixes the length of the answer, in tokens.
+const OUTPUT_TOKENS_HEADER: &str = "x-output-tokens";
+
+/// The input tokens that the provider charges for a request body; `None` if it is not a JSON
+/// object.
+///
+/// The rule is `ceil(bytes / 4)`, at least 1, over the UTF-8 text of `system` and of every message,
+/// each of them a string or a list of blocks, of which the `text` counts.
+///
+/// ```
+/// let body = br#"{"system": "Be brief.", "messages": [{"role": "user", "content": "Hello!"}]}"#;
+/// assert_eq!(embedded_provider::count_input_tokens(body), Some(4));
+/// ```
+pub fn count_input_tokens(body: &[u8]) -> Option<u64> {
+    serde_json::from_slice(body).ok().as_ref().map(input_tokens)
+}
+
+fn input_tokens(request: &Map<String, Value>) -> u64 {
+    let messages = request
+        .get("messages")
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten();
+    let bytes: usize = messages
+        .map(|message| text_bytes(&message["content"]))
+        .sum::<usize>()
+        + request.get("system").map_or(0, text_bytes);
+    (bytes as u64).div_ceil(4).max(1)
+}
+
+fn text_bytes(content: &Value) -> usize {
+    match content {
+        Value::String(text) => text.len(),
+        Value::Array(blocks) => blocks
+            .iter()
+            .filter_map(|block| block["text"].as_str())
+            .map(str::len)
+            .sum(),
+        _ => 0,
+    }
+}
+
+/// A valid call to `POST /v1/messages`.
+#[derive(Debug)]
+pub(crate) struct Call {
+    pub(crate) model: String,
+    pub(crate) max_tokens: u64,
+    pub(crate) stream: bool,
+    pub(crate) input_tokens: u64,
+    /// The length the client asked for, within `1..=max_tokens`.
+    pub(crate) output_tokens: Option<u64>,
+}
+
+impl Call {
+    pub(crate) fn parse(headers: &HeaderMap, body: &[u8]) -> Result<Self, Problem> {
+        let request: Map<String, Value> = serde_json::from_slice(body).map_err(|error| {
+            Problem::invalid(format!(
+                "The request body is not a valid JSON object: {error}"
+            ))
+        })?;
+        let model = field(&request, "model")?.as_str().unwrap_or_default();
+        if model.is_empty() {
+            return Err(Problem::invalid(
+                "model: Input should be a non-empty string",
+            ));
+        }
+        if field(&request, "messages")?
+            .as_array()
+            .is_none_or(Vec::is_empty)
+        {
+            return Err(Problem::invalid(
+                "messages: Input should be a non-empty list",
+            ));
+        }
+        let max_tokens = field(&request, "max_tokens")?.as_u64().unwrap_or(0);
+        if !(1..=MAX_OUTPUT_TOKENS).contains(&max_tokens) {
+            let range = format!("an integer from 1 to {MAX_OUTPUT_TOKENS}");
+            return Err(Problem::invalid(format!(
+                "max_tokens: Input should be {range}"
+            )));
+        }
+        let stream = match request.get("stream") {
+            None => false,
+            Some(Value::Bool(stream)) => *stream,
+            Some(_) => return Err(Problem::invalid("stream: Input should be a valid boolean")),
+        };
+        let output_tokens = match headers.get(OUTPUT_TOKENS_HEADER) {
+            None => None,
+            Some(value) => {
+                let tokens = value
+                    .to_str()
+                    .ok()
+                    .and_then(|value| value.parse::<u64>().ok());
+                let wrong = || Problem::invalid("x-output-tokens: Input should be an integer");
+                Some(tokens.ok_or_else(wrong)?.clamp(1, max_tokens))
+            }
+        };
+        Ok(Self {
+            model: model.to_owned(),
+            max_tokens,
+            stream,
+            input_tokens: input_tokens(&request),
+            output_tokens,
+        })
+    }
+}
+
+fn field<'a>(request: &'a Map<String, Value>, name: &str) -> Result<&'a Value, Problem> {
+    request
+        .get(name)
+        .ok_or_else(|| Problem::invalid(format!("{name}: Field required")))
+}
+
+/// The key of a request: `x-api-key`, or else `authorization: Bearer`.
+pub(crate) fn key(headers: &HeaderMap) -> Option<&str> {
+    if let Some(key) = headers.get("x-api-key") {
+        return key.to_str().ok();
+    }
+    let (scheme, key) = headers.get(AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| key.trim())
+}
+
+/// Reads a body to its end; `None` if it is larger than [`MAX_BODY_BYTES`].
+pub(crate) async fn read(body: &mut Incoming) -> hyper::Result<Option<Bytes>> {
+    let mut kept = BytesMut::new();
+    let mut seen = 0;
+    while let Some(frame) = body.frame().await {
+        let Ok(data) = frame?.into_data() else {
+            continue;
+        };
+        seen += data.len();
+        if seen <= MAX_BODY_BYTES {
+            kept.extend_from_slice(&data);
+        } else if seen > MAX_DRAINED_BYTES {
+            break;
+        }
+    }
+    Ok((seen <= MAX_BODY_BYTES).then(|| kept.freeze()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn input_tokens_count_text_alone_and_round_up() {
+        let count = |body: &str| count_input_tokens(body.as_bytes());
+        assert_eq!(count(r#"{"messages": [{"content": ""}]}"#), Some(1));
+        assert_eq!(
+            count(r#"{"messages": [{"content": "12345"}, {"content": "678"}]}"#),
+            Some(2)
+        );
+        let blocks = r#"{"system": [{"type": "text", "text": "1234"}],
+            "messages": [{"content": [{"type": "image"},
+            {"type": "text", "text": "\u00e9567 "}]}]}"#;
+        assert_eq!(count(blocks), Some(3), "two bytes for an e with an accent");
+        assert_eq!(count("[]"), None);
+        assert_eq!(count("{"), None);
+    }
+
+    #[test]
+    fn key_is_read_from_either_header() {
+        let mut headers = HeaderMap::new();
+        assert_eq!(key(&headers), None);
+        headers.insert(AUTHORIZATION, "bearer two".parse().expect("a header value"));
+        assert_eq!(key(&headers), Some("two"));
+        headers.insert("x-api-key", "one".parse().expect("a header value"));
+        assert_eq!(key(&headers), Some("one"));
+    }
+}

@@ -1,0 +1,166 @@
+//! The HTTP side: connections, the one route, and the way of a request through it.
+
+use crate::{
+    answer::Answer,
+    request::{self, Call},
+    state::{ScopeId, Shared, Verdict},
+    wire::{self, Message, Problem},
+};
+use bytes::Bytes;
+use http::{HeaderValue, Method, Request, Response, StatusCode, header, request::Parts};
+use hyper::{body::Incoming, server::conn::http1, service::service_fn};
+use hyper_util::rt::TokioIo;
+use std::{sync::Arc, time::Duration};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    task::JoinSet,
+};
+
+/// Connections at a time; further ones wait in the system's backlog.
+const MAX_CONNECTIONS: usize = 4_096;
+
+/// How long accepting pauses when the system refuses a connection, for example for lack of file
+/// descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(5);
+
+/// Serves until it is dropped, and its connections with it.
+pub(crate) async fn serve(listener: TcpListener, shared: Arc<Shared>) {
+    let mut connections = JoinSet::new();
+    loop {
+        tokio::select! {
+            accepted = listener.accept(), if connections.len() < MAX_CONNECTIONS => match accepted {
+                Ok((socket, _)) => drop(connections.spawn(connection(socket, Arc::clone(&shared)))),
+                Err(_) => tokio::time::sleep(ACCEPT_PAUSE).await,
+            },
+            Some(_) = connections.join_next() => {}
+        }
+    }
+}
+
+async fn connection(socket: TcpStream, shared: Arc<Shared>) {
+    // Without it pieces of a stream may be held back; failing to set it changes nothing else.
+    let _ = socket.set_nodelay(true);
+    let service = service_fn(move |request| respond(Arc::clone(&shared), request));
+    // An error here is the client's end of the connection, which the counters know about.
+    let _ = http1::Builder::new()
+        .serve_connection(TokioIo::new(socket), service)
+        .await;
+}
+
+/// Fails only if the request cannot be read to its end; such a call is not counted.
+async fn respond(
+    shared: Arc<Shared>,
+    request: Request<Incoming>,
+) -> hyper::Result<Response<Answer>> {
+    let (head, mut body) = request.into_parts();
+    // Read first: a client that is still sending when it is refused may never see the answer.
+    let body = request::read(&mut body).await?;
+    let scope = route(&head, &shared);
+    let reply = Reply {
+        number: shared.next_id(),
+        scope: scope.as_ref().ok().copied(),
+        shared,
+    };
+    let checked = scope.and_then(|scope| {
+        let body = body.ok_or_else(Problem::too_large)?;
+        Ok((scope, Call::parse(&head.headers, &body)?))
+    });
+    match checked {
+        Ok((scope, call)) => Ok(reply.admitted(scope, call).await),
+        Err(problem) => Ok(reply.rejected(&problem)),
+    }
+}
+
+fn route(head: &Parts, shared: &Shared) -> Result<ScopeId, Problem> {
+    if head.uri.path() != "/v1/messages" {
+        return Err(Problem::not_found());
+    }
+    if head.method != Method::POST {
+        return Err(Problem::method());
+    }
+    let Some(key) = request::key(&head.headers) else {
+        return Err(Problem::unauthorized("x-api-key header is required"));
+    };
+    shared
+        .scope_of(key)
+        .ok_or_else(|| Problem::unauthorized("invalid x-api-key"))
+}
+
+/// One answer in the making.
+struct Reply {
+    shared: Arc<Shared>,
+    /// Distinguishes this request and its message from all others.
+    number: u64,
+    /// What the key opened, whatever became of the call.
+    scope: Option<ScopeId>,
+}
+
+impl Reply {
+    /// The answer to a call that never came to admission.
+    fn rejected(&self, problem: &Problem) -> Response<Answer> {
+        self.shared.reject(self.scope, problem.status);
+        let mut response = self.error(problem, Answer::plain);
+        if problem.status == StatusCode::METHOD_NOT_ALLOWED {
+            response
+                .headers_mut()
+                .insert(header::ALLOW, HeaderValue::from_static("POST"));
+        }
+        response
+    }
+
+    async fn admitted(&self, scope: ScopeId, call: Call) -> Response<Answer> {
+        let (plan, in_flight) = match self.shared.admit(scope, &call) {
+            Verdict::Answered(plan, in_flight) => (plan, in_flight),
+            Verdict::Failed(problem, in_flight) => {
+                return self.error(&problem, |bytes| Answer::whole(bytes, 0, in_flight));
+            }
+            Verdict::Refused(refusal) => {
+                let mut response = self.error(&Problem::refused(refusal), Answer::plain);
+                let seconds = wire::retry_after(refusal, &self.shared.clock);
+                response
+                    .headers_mut()
+                    .insert(header::RETRY_AFTER, seconds.into());
+                return response;
+            }
+        };
+        let message = Message {
+            id: format!("msg_{:016x}", self.number),
+            model: call.model,
+            input_tokens: call.input_tokens,
+            output_tokens: plan.output_tokens,
+            max_tokens: call.max_tokens,
+        };
+        if call.stream {
+            let answer = Answer::stream(message, plan, in_flight);
+            return self.response(StatusCode::OK, "text/event-stream; charset=utf-8", answer);
+        }
+        let done = self.shared.clock.instant(plan.due(plan.output_tokens));
+        tokio::time::sleep_until(done).await;
+        let answer = Answer::whole(message.whole(), plan.output_tokens, in_flight);
+        self.response(StatusCode::OK, "application/json", answer)
+    }
+
+    fn error(&self, problem: &Problem, body: impl FnOnce(Bytes) -> Answer) -> Response<Answer> {
+        let answer = body(problem.body(&self.request_id()));
+        self.response(problem.status, "application/json", answer)
+    }
+
+    fn response(
+        &self,
+        status: StatusCode,
+        content: &'static str,
+        body: Answer,
+    ) -> Response<Answer> {
+        let mut response = Response::new(body);
+        *response.status_mut() = status;
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content));
+        headers.insert("request-id", wire::value(self.request_id()));
+        wire::stamp(headers, &self.shared.gauges(self.scope), &self.shared.clock);
+        response
+    }
+
+    fn request_id(&self) -> String {
+        format!("req_{:016x}", self.number)
+    }
+}

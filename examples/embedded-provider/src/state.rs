@@ -1,0 +1,302 @@
+//! What the provider knows, behind one lock, and the one decision it takes: admission.
+
+use crate::{
+    clock::{Clock, Timestamp},
+    config::{Faults, Latency, Limits, Scope},
+    counters::Counters,
+    quota::{Gauge, Quota, Refusal},
+    request::Call,
+    wire::Problem,
+};
+use fastrand::Rng;
+use http::StatusCode;
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+/// Shared by the handle, every connection and every answer under way. Holds keys, hence no `Debug`.
+pub(crate) struct Shared {
+    pub(crate) clock: Clock,
+    scope_of_key: HashMap<String, ScopeId>,
+    names: Vec<String>,
+    seed: u64,
+    ids: AtomicU64,
+    state: Mutex<State>,
+}
+
+/// Position in the order of configuration.
+pub(crate) type ScopeId = usize;
+
+pub(crate) struct State {
+    scopes: Vec<ScopeState>,
+    /// The whole provider: every scope, and what reached none.
+    total: Counters,
+    rng: Rng,
+    pub(crate) latency: Latency,
+    pub(crate) faults: Faults,
+    /// Counts resets, so that answers from before one do not count after it.
+    epoch: u64,
+    /// When the counters started.
+    origin: Timestamp,
+}
+
+pub(crate) struct ScopeState {
+    pub(crate) counters: Counters,
+    pub(crate) quota: Quota,
+}
+
+/// What becomes of a valid call.
+pub(crate) enum Verdict {
+    Refused(Refusal),
+    Failed(Problem, InFlight),
+    Answered(Plan, InFlight),
+}
+
+/// An answer before it is given.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Plan {
+    pub(crate) output_tokens: u64,
+    /// After how many tokens the stream fails, if it does.
+    pub(crate) breaks_after: Option<u64>,
+    admitted: Timestamp,
+    latency: Latency,
+}
+
+impl Plan {
+    /// When the first `tokens` of the answer are there.
+    pub(crate) fn due(&self, tokens: u64) -> Timestamp {
+        let tokens = u32::try_from(tokens).unwrap_or(u32::MAX);
+        let generation = self.latency.per_token.saturating_mul(tokens);
+        self.admitted
+            .saturating_add(self.latency.first_token)
+            .saturating_add(generation)
+    }
+}
+
+// === impl Shared ===
+
+impl Shared {
+    /// `scopes` have been validated.
+    pub(crate) fn new(
+        scopes: Vec<Scope>,
+        clock: Clock,
+        seed: u64,
+        latency: Latency,
+        faults: Faults,
+    ) -> Self {
+        let origin = clock.now();
+        let mut scope_of_key = HashMap::new();
+        let (mut names, mut states) = (Vec::new(), Vec::new());
+        for (id, scope) in scopes.into_iter().enumerate() {
+            scope_of_key.extend(scope.keys.into_iter().map(|key| (key, id)));
+            names.push(scope.name);
+            states.push(ScopeState {
+                counters: Counters::default(),
+                quota: Quota::new(scope.limits, origin),
+            });
+        }
+        let (rng, total) = (Rng::with_seed(seed), Counters::default());
+        let state = State {
+            scopes: states,
+            total,
+            rng,
+            latency,
+            faults,
+            epoch: 0,
+            origin,
+        };
+        Self {
+            clock,
+            scope_of_key,
+            names,
+            seed,
+            ids: AtomicU64::new(0),
+            state: Mutex::new(state),
+        }
+    }
+
+    pub(crate) fn scope_of(&self, key: &str) -> Option<ScopeId> {
+        self.scope_of_key.get(key).copied()
+    }
+
+    pub(crate) fn names(&self) -> &[String] {
+        &self.names
+    }
+
+    /// A number for the next request and its message.
+    pub(crate) fn next_id(&self) -> u64 {
+        self.ids.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    pub(crate) fn lock(&self) -> MutexGuard<'_, State> {
+        // Nothing panics half-way through an update, so what a poisoned lock holds is still true.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn with_scope<T>(
+        &self,
+        name: &str,
+        look: impl FnOnce(&mut ScopeState) -> T,
+    ) -> Option<T> {
+        let id = self.names.iter().position(|known| known == name)?;
+        Some(look(&mut self.lock().scopes[id]))
+    }
+
+    pub(crate) fn total(&self) -> Counters {
+        self.lock().total
+    }
+
+    /// Counts a call that failed before admission.
+    pub(crate) fn reject(&self, scope: Option<ScopeId>, status: StatusCode) {
+        self.lock()
+            .count(scope, |counters| counters.decided(status));
+    }
+
+    /// What the headers tell now; nothing outside of a scope.
+    pub(crate) fn gauges(&self, scope: Option<ScopeId>) -> Vec<Gauge> {
+        let state = self.lock();
+        scope.map_or_else(Vec::new, |id| {
+            state.scopes[id].quota.gauges(self.clock.now())
+        })
+    }
+
+    pub(crate) fn set_limits(&self, name: &str, limits: Limits) -> Option<()> {
+        self.with_scope(name, |scope| {
+            scope.quota.set_limits(limits, self.clock.now())
+        })
+    }
+
+    pub(crate) fn reset(&self) {
+        let mut state = self.lock();
+        let now = self.clock.now();
+        state.total.reset();
+        for scope in &mut state.scopes {
+            scope.counters.reset();
+            scope.quota.reset(now);
+        }
+        state.rng = Rng::with_seed(self.seed);
+        state.epoch += 1;
+        state.origin = now;
+    }
+
+    /// Decides on a call, charges it if it is admitted and draws its fate.
+    pub(crate) fn admit(self: &Arc<Self>, id: ScopeId, call: &Call) -> Verdict {
+        let mut state = self.lock();
+        let now = self.clock.now();
+        let scope = &mut state.scopes[id];
+        let cost = [1, call.input_tokens, call.max_tokens];
+        if let Err(refusal) = scope.quota.admit(cost, scope.counters.in_flight, now) {
+            state.count(Some(id), |counters| {
+                counters.decided(StatusCode::TOO_MANY_REQUESTS)
+            });
+            return Verdict::Refused(refusal);
+        }
+        let since_origin = now.saturating_sub(state.origin);
+        state.count(Some(id), |counters| {
+            counters.admitted(call.input_tokens, call.max_tokens, since_origin)
+        });
+        let fate = state.draw(call, now);
+        let in_flight = InFlight {
+            shared: Arc::clone(self),
+            scope: id,
+            epoch: state.epoch,
+            ended: false,
+        };
+        match fate {
+            Err(problem) => {
+                state.count(Some(id), |counters| counters.decided(problem.status));
+                Verdict::Failed(problem, in_flight)
+            }
+            Ok(plan) => {
+                state.count(Some(id), |counters| {
+                    counters.decided(StatusCode::OK);
+                    counters.stream_errors += u64::from(plan.breaks_after.is_some());
+                });
+                Verdict::Answered(plan, in_flight)
+            }
+        }
+    }
+}
+
+// === impl State ===
+
+impl State {
+    fn count(&mut self, scope: Option<ScopeId>, update: impl Fn(&mut Counters)) {
+        update(&mut self.total);
+        if let Some(id) = scope {
+            update(&mut self.scopes[id].counters);
+        }
+    }
+
+    /// Draws length and faults; always as many draws, so that the sequence depends on the seed and
+    /// the order alone.
+    fn draw(&mut self, call: &Call, now: Timestamp) -> Result<Plan, Problem> {
+        let drawn_tokens = self
+            .rng
+            .u64((call.max_tokens / 10).max(1)..=call.max_tokens);
+        let fault = self.rng.f64();
+        let stream_fault = self.rng.f64();
+
+        if fault < self.faults.server_error_share {
+            return Err(Problem::server_error());
+        }
+        if fault < self.faults.server_error_share + self.faults.overloaded_share {
+            return Err(Problem::overloaded());
+        }
+        let output_tokens = call.output_tokens.unwrap_or(drawn_tokens);
+        let breaks = call.stream && stream_fault < self.faults.stream_error_share;
+        let breaks_after = breaks.then(|| output_tokens.div_ceil(2));
+        Ok(Plan {
+            output_tokens,
+            breaks_after,
+            admitted: now,
+            latency: self.latency,
+        })
+    }
+}
+
+/// A call in flight: ends with [`end`](Self::end), or counts as disconnected when it is dropped
+/// before.
+#[must_use]
+pub(crate) struct InFlight {
+    shared: Arc<Shared>,
+    scope: ScopeId,
+    epoch: u64,
+    ended: bool,
+}
+
+impl InFlight {
+    pub(crate) fn shared(&self) -> &Shared {
+        &self.shared
+    }
+
+    /// Counts tokens that were sent.
+    pub(crate) fn produced(&self, tokens: u64) {
+        let mut state = self.shared.lock();
+        if state.epoch == self.epoch {
+            state.count(Some(self.scope), |counters| {
+                counters.output_tokens_produced += tokens
+            });
+        }
+    }
+
+    /// The body has been handed over to its end.
+    pub(crate) fn end(mut self) {
+        self.ended = true;
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        let mut state = self.shared.lock();
+        let disconnected = !self.ended && state.epoch == self.epoch;
+        state.count(Some(self.scope), |counters| {
+            counters.in_flight -= 1;
+            counters.disconnected += u64::from(disconnected);
+        });
+    }
+}
