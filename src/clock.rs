@@ -3,10 +3,9 @@
 //! Time is tokio's, so that a paused runtime makes every layer run in virtual time. The wall
 //! clock, needed for HTTP dates alone, is derived from the same reading and so is virtual too.
 
-use std::{
-    sync::OnceLock,
-    time::{Duration, SystemTime},
-};
+#[cfg(feature = "http")]
+use std::time::SystemTime;
+use std::{sync::OnceLock, time::Duration};
 
 use tokio::time::{Instant, Sleep};
 
@@ -22,6 +21,7 @@ const LONGEST_TIMER: Duration = Duration::from_secs(30 * 24 * 3600);
 #[derive(Clone, Copy)]
 struct Origin {
     monotonic: std::time::Instant,
+    #[cfg(feature = "http")]
     wall: SystemTime,
 }
 
@@ -29,6 +29,7 @@ fn origin() -> &'static Origin {
     static ORIGIN: OnceLock<Origin> = OnceLock::new();
     ORIGIN.get_or_init(|| Origin {
         monotonic: std::time::Instant::now(),
+        #[cfg(feature = "http")]
         wall: SystemTime::now(),
     })
 }

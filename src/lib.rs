@@ -4,6 +4,8 @@
 pub mod outcome;
 pub mod policy;
 
+#[cfg(feature = "rate-limit")]
+mod admit;
 #[cfg(feature = "_service")]
 pub mod call;
 #[cfg(feature = "_service")]
@@ -20,3 +22,5 @@ pub mod provider;
 pub mod rate_limit;
 #[cfg(feature = "retry")]
 pub mod retry;
+#[cfg(feature = "rate-limit")]
+pub mod snapshot;

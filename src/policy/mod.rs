@@ -25,7 +25,7 @@ mod rng;
 mod timestamp;
 mod token_bucket;
 
-pub(crate) use self::timestamp::nanos;
+use self::timestamp::nanos;
 pub use self::{
     cost::{Cost, Unit},
     error::{CostTooLarge, InvalidConfig},

@@ -1,6 +1,426 @@
-/// Stub.
+use std::{num::NonZeroUsize, time::Duration};
+
+use super::{InvalidConfig, Unit, nanos};
+
+/// Late grants are replayed this far back. Timers of the usual runtimes fire up to 1 ms late
+/// and a busy worker adds a few; more would let a stall turn into a burst.
+const DEFAULT_SLACK: Duration = Duration::from_millis(5);
+/// The longest period: leap years fit, and exact arithmetic cannot overflow.
+const LONGEST_PERIOD: Duration = Duration::from_secs(400 * 24 * 3600);
+/// More slack than this would be a burst by another name.
+const LONGEST_SLACK: Duration = Duration::from_secs(1);
+
+const SECOND: Duration = Duration::from_secs(1);
+const MINUTE: Duration = Duration::from_secs(60);
+const HOUR: Duration = Duration::from_secs(3600);
+
+/// What a provider grants: limits that a call must pass all or nothing.
+///
+/// Each limit meters one [`Unit`], either refilling continuously or as a window that resets at
+/// an instant; on top there may be a limit of calls in flight.
+///
+/// ```
+/// use tower_relay::policy::Quota;
+///
+/// let quota = Quota::builder()
+///     .requests_per_minute(4_000)
+///     .input_tokens_per_minute(400_000)
+///     .output_tokens_per_minute(80_000)
+///     .max_in_flight(100)
+///     .build()?;
+/// assert_eq!(quota.max_in_flight().map(|n| n.get()), Some(100));
+///
+/// let error = Quota::builder().requests_per_minute(0).build().unwrap_err();
+/// assert_eq!(error.field(), "requests_per_minute");
+/// # Ok::<(), tower_relay::policy::InvalidConfig>(())
+/// ```
+///
+/// # Burst
+///
+/// A continuous limit is **paced** until [`burst`](QuotaBuilder::burst) says otherwise: idle
+/// time saves up no more than the largest single cost seen so far, so the provider never sees a
+/// burst that it has not been said to allow.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Quota {
+    limits: Vec<Limit>,
+    max_in_flight: Option<NonZeroUsize>,
+    slack: u64,
+}
+
+/// One dimension: `amount` of `unit` in `period` nanoseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Limit {
+    pub(super) unit: Unit,
+    pub(super) amount: u64,
+    pub(super) period: u64,
+    pub(super) shape: Shape,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Shape {
+    /// Refills without pause; holds `burst`, or paces where that is unsaid.
+    Continuous { burst: Option<u64> },
+    /// Counts until it resets, first after `resets_in` nanoseconds, then every period.
+    Window { resets_in: u64 },
+}
+
+impl Quota {
+    /// A quota under construction, with no limit yet.
+    #[must_use]
+    pub const fn builder() -> QuotaBuilder {
+        QuotaBuilder {
+            limits: Vec::new(),
+            bursts: Vec::new(),
+            max_in_flight: None,
+            slack: DEFAULT_SLACK,
+        }
+    }
+
+    /// How many calls may be in flight at once, if that is limited.
+    #[must_use]
+    pub const fn max_in_flight(&self) -> Option<NonZeroUsize> {
+        self.max_in_flight
+    }
+
+    /// How far back a late grant is replayed.
+    #[must_use]
+    pub const fn slack(&self) -> Duration {
+        Duration::from_nanos(self.slack)
+    }
+
+    /// This quota with the burst of `unit` set.
+    #[cfg(feature = "rate-limit")]
+    pub(crate) fn with_burst(mut self, unit: Unit, amount: u64) -> Result<Self, InvalidConfig> {
+        apply_burst(&mut self.limits, unit, amount)?;
+        Ok(self)
+    }
+
+    pub(super) fn limits(&self) -> &[Limit] {
+        &self.limits
+    }
+}
+
+/// Builds a [`Quota`].
 #[derive(Clone, Debug)]
-pub struct Quota;
-/// Stub.
-#[derive(Clone, Debug)]
-pub struct QuotaBuilder;
+#[must_use]
+pub struct QuotaBuilder {
+    limits: Vec<(&'static str, Limit)>,
+    bursts: Vec<(Unit, u64)>,
+    max_in_flight: Option<usize>,
+    slack: Duration,
+}
+
+impl QuotaBuilder {
+    /// At most `amount` requests per second.
+    pub fn requests_per_second(self, amount: u64) -> Self {
+        self.continuous("requests_per_second", Unit::REQUESTS, amount, SECOND)
+    }
+
+    /// At most `amount` requests per minute.
+    pub fn requests_per_minute(self, amount: u64) -> Self {
+        self.continuous("requests_per_minute", Unit::REQUESTS, amount, MINUTE)
+    }
+
+    /// At most `amount` requests per hour.
+    pub fn requests_per_hour(self, amount: u64) -> Self {
+        self.continuous("requests_per_hour", Unit::REQUESTS, amount, HOUR)
+    }
+
+    /// At most `amount` input tokens per minute.
+    pub fn input_tokens_per_minute(self, amount: u64) -> Self {
+        self.continuous(
+            "input_tokens_per_minute",
+            Unit::INPUT_TOKENS,
+            amount,
+            MINUTE,
+        )
+    }
+
+    /// At most `amount` output tokens per minute.
+    pub fn output_tokens_per_minute(self, amount: u64) -> Self {
+        self.continuous(
+            "output_tokens_per_minute",
+            Unit::OUTPUT_TOKENS,
+            amount,
+            MINUTE,
+        )
+    }
+
+    /// At most `amount` tokens per minute, input and output together.
+    pub fn tokens_per_minute(self, amount: u64) -> Self {
+        self.continuous("tokens_per_minute", Unit::TOKENS, amount, MINUTE)
+    }
+
+    /// At most `amount` of `unit` per `period`, refilled continuously.
+    pub fn rate(self, unit: Unit, amount: u64, period: Duration) -> Self {
+        self.continuous("rate", unit, amount, period)
+    }
+
+    /// At most `amount` of `unit` in each window of `period`; the present window ends in
+    /// `resets_in`. For quotas per day or month, which providers reset at an instant.
+    ///
+    /// A reset admits a whole new amount at once, so pair a window with a continuous limit.
+    pub fn window(
+        mut self,
+        unit: Unit,
+        amount: u64,
+        period: Duration,
+        resets_in: Duration,
+    ) -> Self {
+        let limit = Limit {
+            unit,
+            amount,
+            period: nanos(period),
+            shape: Shape::Window {
+                resets_in: nanos(resets_in),
+            },
+        };
+        self.limits.push(("window", limit));
+        self
+    }
+
+    /// Lets the continuous limits of `unit` save up to `amount` while idle, which then may be
+    /// spent at once. Default: paced, see [`Quota`].
+    pub fn burst(mut self, unit: Unit, amount: u64) -> Self {
+        self.bursts.retain(|(burst_unit, _)| *burst_unit != unit);
+        self.bursts.push((unit, amount));
+        self
+    }
+
+    /// At most `calls` in flight at once. Default: no limit.
+    pub const fn max_in_flight(mut self, calls: usize) -> Self {
+        self.max_in_flight = Some(calls);
+        self
+    }
+
+    /// How far back a late grant is replayed, at most a second. Default: 5 ms.
+    ///
+    /// Sends in any window `w` stay within `burst + rate × (w + slack)`, and within
+    /// `burst + rate × w` where the burst is at least `rate × slack` and one call's cost.
+    pub const fn slack(mut self, slack: Duration) -> Self {
+        self.slack = slack;
+        self
+    }
+
+    /// The quota.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidConfig`] if a limit, burst or period is zero, a period is above 400 days, the
+    /// slack above a second, a burst names a unit without a continuous limit, a limit is given
+    /// twice, or nothing is limited at all.
+    pub fn build(self) -> Result<Quota, InvalidConfig> {
+        let mut limits: Vec<Limit> = Vec::with_capacity(self.limits.len());
+        for &(field, limit) in &self.limits {
+            check(field, &limit)?;
+            let same = |l: &Limit| (l.unit, l.period) == (limit.unit, limit.period);
+            if limits.iter().any(same) {
+                return Err(InvalidConfig::new(
+                    field,
+                    format!(
+                        "{} are limited twice over the same period; keep one of the two",
+                        limit.unit.name()
+                    ),
+                ));
+            }
+            limits.push(limit);
+        }
+        for &(unit, amount) in &self.bursts {
+            apply_burst(&mut limits, unit, amount)?;
+        }
+        let max_in_flight = match self.max_in_flight.map(NonZeroUsize::new) {
+            Some(None) => {
+                return Err(InvalidConfig::new(
+                    "max_in_flight",
+                    "0 admits nothing; use at least 1, or leave it out for no limit",
+                ));
+            }
+            Some(limit) => limit,
+            None => None,
+        };
+        if limits.is_empty() && max_in_flight.is_none() {
+            return Err(InvalidConfig::new(
+                "quota",
+                "nothing is limited; add at least one limit, such as requests_per_minute",
+            ));
+        }
+        if self.slack > LONGEST_SLACK {
+            return Err(InvalidConfig::new(
+                "slack",
+                format!("{:?} is above the most allowed, 1 s", self.slack),
+            ));
+        }
+        Ok(Quota {
+            limits,
+            max_in_flight,
+            slack: nanos(self.slack),
+        })
+    }
+
+    fn continuous(
+        mut self,
+        field: &'static str,
+        unit: Unit,
+        amount: u64,
+        period: Duration,
+    ) -> Self {
+        let limit = Limit {
+            unit,
+            amount,
+            period: nanos(period),
+            shape: Shape::Continuous { burst: None },
+        };
+        self.limits.push((field, limit));
+        self
+    }
+}
+
+fn check(field: &'static str, limit: &Limit) -> Result<(), InvalidConfig> {
+    if limit.amount == 0 {
+        return Err(InvalidConfig::new(
+            field,
+            "0 admits nothing; use at least 1, or leave it out for no limit",
+        ));
+    }
+    if limit.period == 0 || limit.period > nanos(LONGEST_PERIOD) {
+        return Err(InvalidConfig::new(
+            field,
+            "the period must be above zero and at most 400 days",
+        ));
+    }
+    match limit.shape {
+        Shape::Window { resets_in } if resets_in == 0 || resets_in > limit.period => Err(
+            InvalidConfig::new(field, "resets_in must be above zero and at most the period"),
+        ),
+        _ => Ok(()),
+    }
+}
+
+fn apply_burst(limits: &mut [Limit], unit: Unit, amount: u64) -> Result<(), InvalidConfig> {
+    if amount == 0 {
+        return Err(InvalidConfig::new(
+            "burst",
+            "0 admits nothing; use at least 1, or leave it out for pacing",
+        ));
+    }
+    let mut applied = false;
+    for limit in limits.iter_mut().filter(|limit| limit.unit == unit) {
+        if let Shape::Continuous { burst } = &mut limit.shape {
+            *burst = Some(amount);
+            applied = true;
+        }
+    }
+    if applied {
+        return Ok(());
+    }
+    Err(InvalidConfig::new(
+        "burst",
+        format!("no continuous limit meters {}; add one", unit.name()),
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn error(builder: QuotaBuilder) -> String {
+        builder.build().expect_err("it is invalid").to_string()
+    }
+
+    #[test]
+    fn an_impossible_quota_names_the_field_and_the_fix() {
+        let day = Duration::from_secs(86_400);
+        let zero = "0 admits nothing; use at least 1, or leave it out for no limit";
+        for (builder, expected) in [
+            (
+                Quota::builder().requests_per_minute(0),
+                format!("requests_per_minute: {zero}"),
+            ),
+            (
+                Quota::builder().output_tokens_per_minute(0),
+                format!("output_tokens_per_minute: {zero}"),
+            ),
+            (
+                Quota::builder().max_in_flight(0),
+                format!("max_in_flight: {zero}"),
+            ),
+            (
+                Quota::builder()
+                    .requests_per_hour(1)
+                    .burst(Unit::REQUESTS, 0),
+                "burst: 0 admits nothing; use at least 1, or leave it out for pacing".into(),
+            ),
+            (
+                Quota::builder().requests_per_hour(1).burst(Unit::TOKENS, 5),
+                "burst: no continuous limit meters tokens; add one".into(),
+            ),
+            (
+                Quota::builder()
+                    .window(Unit::REQUESTS, 5, day, day)
+                    .burst(Unit::REQUESTS, 5),
+                "burst: no continuous limit meters requests; add one".into(),
+            ),
+            (
+                Quota::builder().rate(Unit::TOKENS, 1, Duration::ZERO),
+                "rate: the period must be above zero and at most 400 days".into(),
+            ),
+            (
+                Quota::builder().rate(Unit::TOKENS, 1, day * 401),
+                "rate: the period must be above zero and at most 400 days".into(),
+            ),
+            (
+                Quota::builder().window(Unit::TOKENS, 1, day, Duration::ZERO),
+                "window: resets_in must be above zero and at most the period".into(),
+            ),
+            (
+                Quota::builder().window(Unit::TOKENS, 1, day, day * 2),
+                "window: resets_in must be above zero and at most the period".into(),
+            ),
+            (
+                Quota::builder().tokens_per_minute(5).tokens_per_minute(6),
+                "tokens_per_minute: tokens are limited twice over the same period; \
+                 keep one of the two"
+                    .into(),
+            ),
+            (
+                Quota::builder(),
+                "quota: nothing is limited; add at least one limit, such as requests_per_minute"
+                    .into(),
+            ),
+            (
+                Quota::builder().requests_per_second(1).slack(SECOND * 2),
+                "slack: 2s is above the most allowed, 1 s".into(),
+            ),
+        ] {
+            assert_eq!(error(builder), expected);
+        }
+    }
+
+    #[test]
+    fn bounds_themselves_are_allowed() {
+        let quota = Quota::builder()
+            .rate(Unit::TOKENS, 1, LONGEST_PERIOD)
+            .window(Unit::TOKENS, 1, HOUR, HOUR)
+            .slack(LONGEST_SLACK)
+            .build()
+            .expect("every value is at its bound");
+        assert_eq!(quota.slack(), LONGEST_SLACK);
+        assert_eq!(quota.limits().len(), 2);
+        assert_eq!(quota.max_in_flight(), None);
+    }
+
+    #[test]
+    fn a_later_burst_replaces_an_earlier_one_in_every_limit_of_the_unit() {
+        let quota = Quota::builder()
+            .requests_per_second(5)
+            .requests_per_minute(100)
+            .tokens_per_minute(9)
+            .burst(Unit::REQUESTS, 3)
+            .burst(Unit::REQUESTS, 4)
+            .build()
+            .expect("it is valid");
+        let bursts: Vec<_> = quota.limits().iter().map(|limit| limit.shape).collect();
+        let four = Shape::Continuous { burst: Some(4) };
+        assert_eq!(bursts, [four, four, Shape::Continuous { burst: None }]);
+    }
+}

@@ -1,6 +1,369 @@
-/// Stub.
+use std::time::Duration;
+
+use super::{
+    Cost, CostTooLarge, Quota, Timestamp, Unit,
+    quota::{Limit, Shape},
+};
+
+/// A token bucket over any number of dimensions, taken all or nothing.
+///
+/// The continuous dimensions are the leaky bucket as a meter of ITU-T I.371: each keeps what
+/// has been *spent* and lets it drain at the quota's rate. Deviations: several dimensions are
+/// tested together; what is spent may exceed the capacity after a settlement (debt); the
+/// capacity of a paced dimension grows to the largest cost seen. All arithmetic is in whole
+/// numbers (tokens × nanoseconds of the period), so nothing is lost however small the steps,
+/// and waits round up.
+///
+/// ```
+/// use std::time::Duration;
+/// use tower_relay::policy::{Cost, Quota, Timestamp, TokenBucket, Unit};
+///
+/// let quota = Quota::builder().requests_per_second(2).burst(Unit::REQUESTS, 3).build()?;
+/// let mut now = Timestamp::ZERO;
+/// let mut bucket = TokenBucket::new(&quota, now);
+/// for _ in 0..3 {
+///     bucket.take(&Cost::REQUEST, now);
+/// }
+/// assert_eq!(bucket.ready_at(&Cost::REQUEST)?, now + Duration::from_millis(500));
+///
+/// now = now + Duration::from_secs(60);
+/// assert_eq!(bucket.available(Unit::REQUESTS, now), Some(3));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug)]
-pub struct TokenBucket;
-/// Stub.
+pub struct TokenBucket {
+    dimensions: Vec<Dimension>,
+    slack: u64,
+}
+
+/// What a call has taken from a [`TokenBucket`], to be settled or refunded once.
+///
+/// Dropping it leaves the reserved cost spent.
+#[derive(Debug)]
+#[must_use = "a reservation that is dropped stays spent"]
+pub struct Reservation {
+    cost: Cost,
+    at: Timestamp,
+}
+
+impl Reservation {
+    /// What was reserved.
+    #[must_use]
+    pub const fn cost(&self) -> &Cost {
+        &self.cost
+    }
+}
+
+impl TokenBucket {
+    /// A full bucket for `quota`; windows begin at `now`.
+    #[must_use]
+    pub fn new(quota: &Quota, now: Timestamp) -> Self {
+        Self {
+            dimensions: quota
+                .limits()
+                .iter()
+                .map(|limit| Dimension::new(limit, now))
+                .collect(),
+            slack: nanos(quota),
+        }
+    }
+
+    /// The instant from which `cost` is affordable if nothing else is taken before; in the
+    /// past, or at the last change, if it is affordable already. A dimension in debt is waited
+    /// for even by a call that takes nothing from it: what it will take is only known later.
+    ///
+    /// # Errors
+    ///
+    /// [`CostTooLarge`] if no wait makes it affordable.
+    pub fn ready_at(&self, cost: &Cost) -> Result<Timestamp, CostTooLarge> {
+        self.ready_after(&Cost::ZERO, &Cost::ZERO, cost)
+    }
+
+    /// The soonest instant from which `cost` can be affordable after `ahead` has been taken,
+    /// whose largest part is `largest`. A lower bound: nothing is promised.
+    ///
+    /// # Errors
+    ///
+    /// [`CostTooLarge`] if no wait makes it affordable.
+    pub fn ready_after(
+        &self,
+        ahead: &Cost,
+        largest: &Cost,
+        cost: &Cost,
+    ) -> Result<Timestamp, CostTooLarge> {
+        let mut ready = Timestamp::ZERO;
+        for dimension in &self.dimensions {
+            ready = ready.max(dimension.ready_after(ahead, largest, cost)?);
+        }
+        Ok(ready)
+    }
+
+    /// Takes `cost` at `now`, whether it is affordable or not.
+    pub fn take(&mut self, cost: &Cost, now: Timestamp) -> Reservation {
+        self.take_late(cost, now, now)
+    }
+
+    /// Takes at `now` what was affordable at the earlier instant `at`.
+    ///
+    /// A dimension whose burst is too small to bridge the delay is charged as of `at`, so that
+    /// a late timer loses no rate; every other is charged as of `now`, as the provider will. The
+    /// caller keeps `at` within the quota's slack.
+    pub fn take_late(&mut self, cost: &Cost, at: Timestamp, now: Timestamp) -> Reservation {
+        for dimension in &mut self.dimensions {
+            dimension.take(cost, at, now, self.slack);
+        }
+        Reservation { cost: *cost, at }
+    }
+
+    /// Replaces a reservation by what was really used: the difference is refunded or charged,
+    /// into debt if need be. Overspend is carried, not forgiven.
+    pub fn settle(&mut self, reservation: Reservation, used: &Cost, now: Timestamp) {
+        for dimension in &mut self.dimensions {
+            dimension.settle(&reservation, used, now);
+        }
+    }
+
+    /// Gives back all of a reservation whose request was never sent.
+    pub fn refund(&mut self, reservation: Reservation, now: Timestamp) {
+        self.settle(reservation, &Cost::ZERO, now);
+    }
+
+    /// How much of `unit` could be taken at `now`: the least over its dimensions, negative in
+    /// debt. `None` if no dimension meters it.
+    #[must_use]
+    pub fn available(&self, unit: Unit, now: Timestamp) -> Option<i64> {
+        self.dimensions
+            .iter()
+            .filter(|dimension| dimension.limit.unit == unit)
+            .map(|dimension| dimension.available(now))
+            .min()
+    }
+
+    /// The instant at which nothing is left spent if nothing more is taken: from then on the
+    /// bucket is as good as new.
+    #[must_use]
+    pub fn full_at(&self) -> Timestamp {
+        self.dimensions
+            .iter()
+            .map(Dimension::full_at)
+            .max()
+            .unwrap_or(Timestamp::ZERO)
+    }
+
+    /// Changes the quota at `now`. What has been spent stays spent in every dimension that the
+    /// new quota meters over the same period; other dimensions begin full.
+    pub fn set_quota(&mut self, quota: &Quota, now: Timestamp) {
+        let old = std::mem::take(&mut self.dimensions);
+        self.slack = nanos(quota);
+        self.dimensions = quota
+            .limits()
+            .iter()
+            .map(|limit| {
+                let kept = old.iter().find(|dimension| dimension.is_over_same(limit));
+                kept.map_or_else(
+                    || Dimension::new(limit, now),
+                    |dimension| dimension.under(limit, now),
+                )
+            })
+            .collect();
+    }
+}
+
+fn nanos(quota: &Quota) -> u64 {
+    super::nanos(quota.slack())
+}
+
+// === impl Dimension ===
+
+/// One limit and what is spent under it.
 #[derive(Clone, Debug)]
-pub struct Reservation;
+struct Dimension {
+    limit: Limit,
+    /// Continuous: tokens × period, draining by `limit.amount` each nanosecond from `updated`.
+    /// Window: tokens since the window began.
+    spent: i128,
+    /// Continuous: the instant that `spent` is of.
+    updated: Timestamp,
+    /// Window: the instant at which `spent` becomes zero.
+    resets_at: Timestamp,
+    /// The largest cost taken so far, the capacity of a paced dimension.
+    largest: u64,
+}
+
+impl Dimension {
+    fn new(limit: &Limit, now: Timestamp) -> Self {
+        let resets_in = match limit.shape {
+            Shape::Continuous { .. } => 0,
+            Shape::Window { resets_in } => resets_in,
+        };
+        Self {
+            limit: *limit,
+            spent: 0,
+            updated: now,
+            resets_at: now + Duration::from_nanos(resets_in),
+            largest: 1,
+        }
+    }
+
+    /// One token as `spent` counts it.
+    fn token(&self) -> i128 {
+        match self.limit.shape {
+            Shape::Continuous { .. } => i128::from(self.limit.period),
+            Shape::Window { .. } => 1,
+        }
+    }
+
+    /// The most that can be taken at once by a call of this cost.
+    fn capacity(&self, cost: u64) -> u64 {
+        match self.limit.shape {
+            Shape::Continuous { burst: None } => self.largest.max(cost),
+            Shape::Continuous { burst: Some(burst) } => burst,
+            Shape::Window { .. } => self.limit.amount,
+        }
+    }
+
+    /// The most that could ever be taken at once.
+    fn most(&self) -> u64 {
+        match self.limit.shape {
+            Shape::Continuous { burst: Some(burst) } => burst,
+            _ => self.limit.amount,
+        }
+    }
+
+    fn spent_at(&self, now: Timestamp) -> i128 {
+        match self.limit.shape {
+            Shape::Continuous { .. } => {
+                let elapsed = now.as_nanos().saturating_sub(self.updated.as_nanos());
+                let drained = i128::from(elapsed) * i128::from(self.limit.amount);
+                (self.spent - drained).max(0)
+            }
+            Shape::Window { .. } if now >= self.resets_at => 0,
+            Shape::Window { .. } => self.spent,
+        }
+    }
+
+    /// Brings the state up to `now`; time going backwards is no time.
+    fn advance(&mut self, now: Timestamp) {
+        self.spent = self.spent_at(now);
+        self.updated = self.updated.max(now);
+        if matches!(self.limit.shape, Shape::Window { .. }) && now >= self.resets_at {
+            let late = now.since(self.resets_at).as_nanos();
+            let windows = late / u128::from(self.limit.period) + 1;
+            self.resets_at = self.windows_on(windows);
+        }
+    }
+
+    /// The reset that comes `windows` after the next one.
+    fn windows_on(&self, windows: u128) -> Timestamp {
+        let ahead = windows.saturating_mul(u128::from(self.limit.period));
+        self.resets_at + Duration::from_nanos(u64::try_from(ahead).unwrap_or(u64::MAX))
+    }
+
+    fn ready_after(
+        &self,
+        ahead: &Cost,
+        largest: &Cost,
+        cost: &Cost,
+    ) -> Result<Timestamp, CostTooLarge> {
+        let unit = self.limit.unit;
+        let cost = cost.get(unit);
+        if cost > self.most() {
+            return Err(CostTooLarge::new(unit, cost, self.most()));
+        }
+        let wanted = i128::from(cost) + i128::from(ahead.get(unit));
+        let capacity = self.capacity(cost.max(largest.get(unit)));
+        let excess = self.spent + (wanted - i128::from(capacity)) * self.token();
+        if excess <= 0 {
+            return Ok(self.updated);
+        }
+        Ok(match self.limit.shape {
+            Shape::Continuous { .. } => self.drained(excess),
+            Shape::Window { .. } => {
+                let excess = excess.unsigned_abs();
+                self.windows_on(excess.div_ceil(u128::from(self.limit.amount)) - 1)
+            }
+        })
+    }
+
+    /// The instant by which `amount` of what is spent has drained, rounded up.
+    fn drained(&self, amount: i128) -> Timestamp {
+        let wait = amount
+            .unsigned_abs()
+            .div_ceil(u128::from(self.limit.amount));
+        self.updated + Duration::from_nanos(u64::try_from(wait).unwrap_or(u64::MAX))
+    }
+
+    fn take(&mut self, cost: &Cost, at: Timestamp, now: Timestamp, slack: u64) {
+        let cost = cost.get(self.limit.unit);
+        if cost == 0 {
+            return;
+        }
+        self.advance(if self.bridges(slack, cost) { now } else { at });
+        self.spent += i128::from(cost) * self.token();
+        self.largest = self.largest.max(cost);
+    }
+
+    /// Whether a call of this cost, granted `slack` late, finds the bucket short of full: then
+    /// nothing that drained meanwhile is lost by charging it as of now.
+    fn bridges(&self, slack: u64, cost: u64) -> bool {
+        match self.limit.shape {
+            Shape::Continuous { .. } => {
+                let drains = i128::from(self.limit.amount) * i128::from(slack);
+                let room = i128::from(self.capacity(cost)) - i128::from(cost);
+                room * self.token() >= drains
+            }
+            Shape::Window { .. } => true,
+        }
+    }
+
+    fn settle(&mut self, reservation: &Reservation, used: &Cost, now: Timestamp) {
+        let unit = self.limit.unit;
+        let (reserved, used) = (reservation.cost.get(unit), used.get(unit));
+        if reserved == used {
+            return;
+        }
+        self.advance(now);
+        let window_began = self
+            .resets_at
+            .before(Duration::from_nanos(self.limit.period));
+        let is_of_an_earlier_window =
+            matches!(self.limit.shape, Shape::Window { .. }) && reservation.at < window_began;
+        if is_of_an_earlier_window && used < reserved {
+            return;
+        }
+        let difference = i128::from(used) - i128::from(reserved);
+        self.spent = (self.spent + difference * self.token()).max(0);
+    }
+
+    fn available(&self, now: Timestamp) -> i64 {
+        let capacity = i128::from(self.capacity(0));
+        let left = (capacity * self.token() - self.spent_at(now)).div_euclid(self.token());
+        i64::try_from(left).unwrap_or(if left < 0 { i64::MIN } else { i64::MAX })
+    }
+
+    fn full_at(&self) -> Timestamp {
+        match self.limit.shape {
+            _ if self.spent <= 0 => self.updated,
+            Shape::Continuous { .. } => self.drained(self.spent),
+            Shape::Window { .. } => self.resets_at,
+        }
+    }
+
+    /// Whether `limit` is this dimension's own, possibly with other numbers.
+    fn is_over_same(&self, limit: &Limit) -> bool {
+        (self.limit.unit, self.limit.period) == (limit.unit, limit.period)
+            && matches!(self.limit.shape, Shape::Window { .. })
+                == matches!(limit.shape, Shape::Window { .. })
+    }
+
+    /// This dimension's state under other numbers.
+    fn under(&self, limit: &Limit, now: Timestamp) -> Self {
+        let mut kept = self.clone();
+        kept.advance(now);
+        kept.limit = *limit;
+        if let Shape::Window { resets_in } = limit.shape {
+            kept.resets_at = now + Duration::from_nanos(resets_in);
+        }
+        kept
+    }
+}

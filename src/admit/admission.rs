@@ -1,0 +1,380 @@
+use std::{
+    fmt,
+    pin::Pin,
+    sync::{Arc, Mutex, PoisonError},
+    task::{Context, Poll, Waker},
+    time::Duration,
+};
+
+use tokio::time::Sleep;
+
+use super::{
+    queue::{Look, Queue, Stats},
+    resource::{Resource, Spent},
+};
+use crate::{
+    clock,
+    error::{QueueFull, Rejected, TooLate},
+    policy::Timestamp,
+};
+
+/// When nobody has been served yet and nothing says how long a call takes.
+const UNKNOWN_LATENCY: Duration = Duration::from_secs(1);
+
+/// What bounds the waiting.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    /// The layer that refuses, for its errors.
+    pub(crate) layer: &'static str,
+    pub(crate) max_waiting: usize,
+    pub(crate) max_wait: Option<Duration>,
+}
+
+/// Called outside the lock when the first call has to wait (`true`) and when the last one that
+/// waited is gone (`false`).
+pub(crate) type OnWaiting = Arc<dyn Fn(bool) + Send + Sync>;
+
+/// A queue over a resource, shared by all clones of a service.
+pub(crate) struct Admission<R: Resource> {
+    queue: Mutex<Queue<R>>,
+    limits: Limits,
+    on_waiting: Option<OnWaiting>,
+}
+
+/// What a call meets at the door.
+pub(crate) enum Entry<R: Resource> {
+    Admitted(Held<R>),
+    Queued(Waiting<R>),
+    Refused(Rejected),
+}
+
+impl<R: Resource> Admission<R> {
+    pub(crate) fn new(resource: R, slack: Duration, limits: Limits) -> Self {
+        Self {
+            queue: Mutex::new(Queue::new(resource, slack)),
+            limits,
+            on_waiting: None,
+        }
+    }
+
+    pub(crate) fn on_waiting(mut self, callback: Option<OnWaiting>) -> Self {
+        self.on_waiting = callback;
+        self
+    }
+
+    /// Admits, queues or refuses a call that can wait until `deadline`.
+    pub(crate) fn enter(self: &Arc<Self>, ask: R::Ask, deadline: Option<Timestamp>) -> Entry<R> {
+        let now = clock::now();
+        let entered = self.with(|queue, wake| {
+            let ask = match queue.try_admit(ask, now) {
+                Ok(grant) => return Ok(Ok(grant)),
+                Err(ask) => ask,
+            };
+            let result = self.join(queue, ask, deadline, now, wake);
+            queue.stats.refused += u64::from(result.is_err());
+            result.map(Err)
+        });
+        match entered {
+            Ok(Ok(grant)) => Entry::Admitted(Held::new(Arc::clone(self), grant, now)),
+            Ok(Err((ticket, expected, bound))) => Entry::Queued(Waiting {
+                admission: Arc::clone(self),
+                ticket: Some(ticket),
+                entered: now,
+                expected,
+                bound,
+                alarm: Timestamp::MAX,
+            }),
+            Err(rejected) => Entry::Refused(rejected),
+        }
+    }
+
+    /// Puts a call into the queue: its ticket, when it can be served at the soonest, and until
+    /// when it may wait.
+    fn join(
+        &self,
+        queue: &mut Queue<R>,
+        ask: R::Ask,
+        deadline: Option<Timestamp>,
+        now: Timestamp,
+        wake: &mut Vec<Waker>,
+    ) -> Result<(u32, Timestamp, Timestamp), Rejected> {
+        let expected = queue.resource.expect(&ask, now);
+        let expected = expected.map_err(Rejected::CostTooLarge)?;
+        if queue.waiting() >= self.limits.max_waiting {
+            // Calls in other lines may wait while this one need not.
+            queue.pass(now, wake);
+            return Err(Rejected::QueueFull(QueueFull {
+                layer: self.limits.layer,
+                waiting: queue.waiting(),
+                retry_after: remainder(queue, expected, now),
+            }));
+        }
+        let patience = self
+            .limits
+            .max_wait
+            .map_or(Timestamp::MAX, |wait| now + wait);
+        let bound = deadline.unwrap_or(Timestamp::MAX).min(patience);
+        if expected > bound {
+            return Err(self.too_late(queue, expected, bound, now, now));
+        }
+        let ticket = queue.join(ask, now);
+        queue.pass(now, wake);
+        Ok((ticket, expected, bound))
+    }
+
+    fn too_late(
+        &self,
+        queue: &Queue<R>,
+        expected: Timestamp,
+        bound: Timestamp,
+        entered: Timestamp,
+        now: Timestamp,
+    ) -> Rejected {
+        Rejected::TooLate(TooLate {
+            layer: self.limits.layer,
+            bound: bound.since(entered),
+            retry_after: remainder(queue, expected, now),
+        })
+    }
+
+    /// Reads or changes the resource, then serves all whom a change lets in.
+    pub(crate) fn reconfigure<T>(&self, change: impl FnOnce(&mut R, Timestamp) -> T) -> T {
+        let now = clock::now();
+        self.with(|queue, wake| {
+            let result = change(&mut queue.resource, now);
+            queue.pass(now, wake);
+            result
+        })
+    }
+
+    pub(crate) fn set_slack(&self, slack: Duration) {
+        self.with(|queue, _| queue.set_slack(slack));
+    }
+
+    /// Reads the resource as it is.
+    pub(crate) fn read<T>(&self, read: impl FnOnce(&R, Timestamp) -> T) -> T {
+        let now = clock::now();
+        self.with(|queue, _| read(&queue.resource, now))
+    }
+
+    pub(crate) fn stats(&self) -> Stats {
+        self.with(|queue, _| queue.stats())
+    }
+
+    /// The one way to the queue: what must happen outside the lock happens after it.
+    fn with<T>(&self, work: impl FnOnce(&mut Queue<R>, &mut Vec<Waker>) -> T) -> T {
+        let mut wake = Vec::new();
+        let (result, waited, waits) = {
+            let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
+            let waited = queue.waiting() > 0;
+            let result = work(&mut queue, &mut wake);
+            (result, waited, queue.waiting() > 0)
+        };
+        for waker in wake {
+            waker.wake();
+        }
+        if waited != waits {
+            if let Some(callback) = &self.on_waiting {
+                callback(waits);
+            }
+        }
+        result
+    }
+}
+
+/// How long until `expected`; where that is unknown, as long as a call takes on average.
+fn remainder<R: Resource>(queue: &Queue<R>, expected: Timestamp, now: Timestamp) -> Duration {
+    if expected > now && expected < Timestamp::MAX {
+        return expected.since(now);
+    }
+    let latency = queue.stats.mean_latency().unwrap_or(UNKNOWN_LATENCY);
+    latency.max(Duration::from_millis(1))
+}
+
+impl<R: Resource> fmt::Debug for Admission<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Admission")
+            .field("limits", &self.limits)
+            .field("stats", &self.stats())
+            .finish_non_exhaustive()
+    }
+}
+
+// === impl Waiting ===
+
+/// A place in the queue. Dropping it leaves the queue.
+pub(crate) struct Waiting<R: Resource> {
+    admission: Arc<Admission<R>>,
+    /// `None` once it has been given up.
+    ticket: Option<u32>,
+    entered: Timestamp,
+    /// When it can be served at the soonest, as estimated on arrival.
+    expected: Timestamp,
+    bound: Timestamp,
+    /// What the timer is set to.
+    alarm: Timestamp,
+}
+
+impl<R: Resource> Waiting<R> {
+    /// Ready when the call is admitted or refused. `timer` must be the same in every poll.
+    pub(crate) fn poll(
+        &mut self,
+        mut timer: Pin<&mut Option<Sleep>>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Held<R>, Rejected>> {
+        loop {
+            let now = clock::now();
+            let alarm = match self.look(now, cx.waker()) {
+                Look::Granted(grant) => {
+                    self.ticket = None;
+                    let held = Held::new(Arc::clone(&self.admission), grant, now);
+                    return Poll::Ready(Ok(held));
+                }
+                Look::Failed(why) => {
+                    self.ticket = None;
+                    return Poll::Ready(Err(Rejected::CostTooLarge(why)));
+                }
+                Look::Wait(due) if now >= self.bound => {
+                    return Poll::Ready(Err(self.give_up(due, now)));
+                }
+                Look::Wait(due) => due.min(self.bound),
+            };
+            if alarm != self.alarm {
+                self.alarm = alarm;
+                match timer.as_mut().as_pin_mut() {
+                    Some(timer) => clock::reset(timer, alarm),
+                    None => timer.set(Some(clock::sleep_until(alarm))),
+                }
+            }
+            match timer.as_mut().as_pin_mut() {
+                Some(timer) if alarm < Timestamp::MAX => {
+                    std::task::ready!(timer.poll(cx));
+                    // It fired: for the alarm, or because the alarm is farther away than a timer
+                    // can be set. Setting it anew serves both.
+                    self.alarm = self.alarm.min(clock::now());
+                }
+                _ => return Poll::Pending,
+            }
+        }
+    }
+
+    fn look(&self, now: Timestamp, waker: &Waker) -> Look<R> {
+        let ticket = self.ticket.expect("a finished wait is not polled");
+        self.admission.with(|queue, wake| {
+            if now >= self.alarm {
+                queue.pass(now, wake);
+            }
+            queue.look(ticket, self.expected, now, waker, wake)
+        })
+    }
+
+    fn give_up(&mut self, due: Timestamp, now: Timestamp) -> Rejected {
+        let ticket = self.ticket.take().expect("a finished wait is not polled");
+        self.admission.with(|queue, wake| {
+            let rejected = self
+                .admission
+                .too_late(queue, due, self.bound, self.entered, now);
+            queue.leave(ticket, now);
+            queue.stats.refused += 1;
+            queue.pass(now, wake);
+            rejected
+        })
+    }
+}
+
+impl<R: Resource> Drop for Waiting<R> {
+    fn drop(&mut self) {
+        if let Some(ticket) = self.ticket {
+            let now = clock::now();
+            self.admission.with(|queue, wake| {
+                queue.leave(ticket, now);
+                queue.stats.cancelled += 1;
+                queue.pass(now, wake);
+            });
+        }
+    }
+}
+
+impl<R: Resource> fmt::Debug for Waiting<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Waiting")
+            .field("entered", &self.entered)
+            .field("bound", &self.bound)
+            .finish_non_exhaustive()
+    }
+}
+
+// === impl Held ===
+
+/// The one guard: everything that one admitted call holds.
+///
+/// Dropping it is a neutral release. What was reserved then stays spent if the request was on
+/// its way, and is refunded if it was not.
+#[must_use = "dropping it releases what the call holds"]
+pub(crate) struct Held<R: Resource> {
+    admission: Arc<Admission<R>>,
+    /// `None` once it has been released.
+    grant: Option<R::Grant>,
+    since: Timestamp,
+    is_sent: bool,
+}
+
+impl<R: Resource> Held<R> {
+    fn new(admission: Arc<Admission<R>>, grant: R::Grant, since: Timestamp) -> Self {
+        Self {
+            admission,
+            grant: Some(grant),
+            since,
+            is_sent: false,
+        }
+    }
+
+    /// From now on the request may have cost what was reserved.
+    pub(crate) fn sent(&mut self) {
+        self.is_sent = true;
+    }
+
+    /// Releases everything; `is_success` counts the call as completed.
+    pub(crate) fn finish(mut self, spent: Spent, is_success: Option<bool>) {
+        self.release(spent, is_success);
+    }
+
+    fn release(&mut self, spent: Spent, is_success: Option<bool>) {
+        let Some(grant) = self.grant.take() else {
+            return;
+        };
+        let now = clock::now();
+        self.admission.with(|queue, wake| {
+            match is_success {
+                Some(is_success) => {
+                    queue.stats.completed += 1;
+                    queue.stats.succeeded += u64::from(is_success);
+                    queue.stats.busy += now.since(self.since);
+                }
+                None => queue.stats.cancelled += 1,
+            }
+            queue.release(grant, spent, now);
+            queue.pass(now, wake);
+        });
+    }
+}
+
+impl<R: Resource> Drop for Held<R> {
+    fn drop(&mut self) {
+        let spent = if self.is_sent {
+            Spent::AtLeast(crate::outcome::Usage::UNKNOWN)
+        } else {
+            Spent::Nothing
+        };
+        self.release(spent, None);
+    }
+}
+
+impl<R: Resource> fmt::Debug for Held<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Held")
+            .field("since", &self.since)
+            .field("is_sent", &self.is_sent)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,39 @@
+//! The one place where calls wait.
+//!
+//! An [`Admission`] is a queue over a [`Resource`]: a token bucket, slots under a limit, or
+//! several at once ([`Joint`]). A call is granted everything it asks for under one lock, with
+//! one reading of the clock, and holds it through one guard, [`Held`].
+//!
+//! - `resource` says what can be asked of a resource, and joins two of them;
+//! - `tokens` and `slots` are the two resources;
+//! - `queue` is the rule: who is served next, and when. It has no lock, clock or waker calls;
+//! - `admission` is the plumbing: the lock, the timers, the guard.
+//!
+//! # Who is served
+//!
+//! First come first served among those who can use the same thing. The queue keeps a line for
+//! each set of asks that the resource calls equal ([`Resource::line`]) and walks the waiters in
+//! order of arrival: each claims what serves it soonest, later ones see the rest, and a line is
+//! closed when its next waiter finds everything claimed. So a call that must wait for a resting
+//! scope blocks nobody who can use another.
+//!
+//! # Who keeps the time
+//!
+//! No task is spawned and nothing polls. Every waiter has one timer; the claimant's is set to the
+//! instant it can be served, every other's to the soonest instant it could be. Whoever wakes,
+//! arrives or releases serves all that are due, so a waiter whose task is not polled delays
+//! nobody behind it.
+
+mod admission;
+mod queue;
+mod resource;
+mod slots;
+mod tokens;
+
+pub(crate) use self::{
+    admission::{Admission, Entry, Held, Limits, Waiting},
+    queue::Stats,
+    resource::{Joint, Resource, Spent},
+    slots::Slots,
+    tokens::Tokens,
+};

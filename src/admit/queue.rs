@@ -1,0 +1,405 @@
+use std::{task::Waker, time::Duration};
+
+use super::resource::{Claim, Resource, Spent};
+use crate::policy::{CostTooLarge, Timestamp};
+
+/// Marks the end of a line and of the list of free places.
+const NONE: u32 = u32::MAX;
+
+/// The waiters of one resource and the rule by which they are served.
+///
+/// Joining, leaving and being served cost a constant number of steps for one line of waiters,
+/// and a number that grows with the lines, not with the waiters, for several.
+pub(super) struct Queue<R: Resource> {
+    pub(super) resource: R,
+    /// Late grants are replayed this far back.
+    slack: Duration,
+    places: Vec<Place<R>>,
+    free: u32,
+    lines: Vec<Line>,
+    waiting: usize,
+    next_arrival: u64,
+    /// The soonest instant at which a claimant of the last pass is due.
+    next_due: Timestamp,
+    pub(super) stats: Stats,
+}
+
+/// Totals since the beginning, and what is under way.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Stats {
+    pub(crate) admitted: u64,
+    pub(crate) refused: u64,
+    pub(crate) cancelled: u64,
+    pub(crate) completed: u64,
+    pub(crate) succeeded: u64,
+    pub(crate) active: usize,
+    pub(crate) peak_active: usize,
+    pub(crate) waiting: usize,
+    pub(crate) busy: Duration,
+}
+
+impl Stats {
+    /// The mean time from admission to release.
+    pub(crate) fn mean_latency(&self) -> Option<Duration> {
+        let mean = self
+            .busy
+            .as_nanos()
+            .checked_div(u128::from(self.completed))?;
+        Some(Duration::from_nanos(
+            u64::try_from(mean).unwrap_or(u64::MAX),
+        ))
+    }
+}
+
+struct Line {
+    first: u32,
+    last: u32,
+    /// Where the present pass stands in this line.
+    cursor: u32,
+}
+
+enum Place<R: Resource> {
+    Free(u32),
+    Taken(Waiter<R>),
+}
+
+struct Waiter<R: Resource> {
+    stage: Stage<R>,
+    arrival: u64,
+    since: Timestamp,
+    /// When its claim will serve it; `MAX` without a claim.
+    due: Timestamp,
+    /// When its timer fires; `MAX` without a timer.
+    armed: Timestamp,
+    waker: Option<Waker>,
+    line: u32,
+    before: u32,
+    after: u32,
+}
+
+enum Stage<R: Resource> {
+    Waiting(R::Ask),
+    Granted(R::Grant, Timestamp),
+    Failed(CostTooLarge),
+    /// Only while a waiter is moved from one stage to the next.
+    Moving,
+}
+
+/// What a waiter finds when it looks.
+pub(super) enum Look<R: Resource> {
+    Granted(R::Grant),
+    Failed(CostTooLarge),
+    /// Not yet: look again at this instant, or when woken.
+    Wait(Timestamp),
+}
+
+impl<R: Resource> Queue<R> {
+    pub(super) fn new(resource: R, slack: Duration) -> Self {
+        let lines = resource.lines();
+        Self {
+            resource,
+            slack,
+            places: Vec::new(),
+            free: NONE,
+            lines: std::iter::repeat_with(|| Line {
+                first: NONE,
+                last: NONE,
+                cursor: NONE,
+            })
+            .take(lines)
+            .collect(),
+            waiting: 0,
+            next_arrival: 0,
+            next_due: Timestamp::MAX,
+            stats: Stats::default(),
+        }
+    }
+
+    pub(super) fn set_slack(&mut self, slack: Duration) {
+        self.slack = slack;
+    }
+
+    /// How many wait.
+    pub(super) const fn waiting(&self) -> usize {
+        self.waiting
+    }
+
+    /// Admits `ask` at once, or gives it back because it has to wait.
+    pub(super) fn try_admit(&mut self, ask: R::Ask, now: Timestamp) -> Result<R::Grant, R::Ask> {
+        if self.waiting > 0 {
+            return Err(ask);
+        }
+        self.resource.begin_pass();
+        if !matches!(self.resource.claim(&ask, now), Claim::Ready(_)) {
+            return Err(ask);
+        }
+        self.count_admission();
+        Ok(self.resource.take(ask, now, now))
+    }
+
+    /// Puts `ask` at the end of its line. The next [`pass`](Self::pass) may serve it.
+    pub(super) fn join(&mut self, ask: R::Ask, now: Timestamp) -> u32 {
+        self.resource.joined(&ask);
+        let line = self.resource.line(&ask) as u32;
+        let arrival = self.next_arrival;
+        self.next_arrival += 1;
+        let ticket = self.place(Waiter {
+            stage: Stage::Waiting(ask),
+            arrival,
+            since: now,
+            due: Timestamp::MAX,
+            armed: Timestamp::MAX,
+            waker: None,
+            line,
+            before: NONE,
+            after: NONE,
+        });
+        self.link(ticket);
+        ticket
+    }
+
+    /// Serves all that can be served at `now`, and collects the wakers of those who must know:
+    /// the served, and claimants whose timer is set too late.
+    pub(super) fn pass(&mut self, now: Timestamp, wake: &mut Vec<Waker>) {
+        self.next_due = Timestamp::MAX;
+        if self.waiting == 0 {
+            return;
+        }
+        self.resource.begin_pass();
+        for line in &mut self.lines {
+            line.cursor = line.first;
+        }
+        while let Some(ticket) = self.next_in_pass() {
+            let slack = self.slack;
+            let waiter = taken(&mut self.places, ticket);
+            let (line, after, since) = (waiter.line as usize, waiter.after, waiter.since);
+            let Stage::Waiting(ask) = &waiter.stage else {
+                unreachable!("only waiting places are linked");
+            };
+            self.lines[line].cursor = after;
+            match self.resource.claim(ask, now) {
+                Claim::Ready(ready) => {
+                    let at = ready.max(since).max(now.before(slack)).min(now);
+                    self.grant(ticket, at, now, wake);
+                }
+                Claim::At(due) => {
+                    self.next_due = self.next_due.min(due);
+                    waiter.due = due;
+                    if due < waiter.armed {
+                        waiter.armed = due;
+                        wake.extend(waiter.waker.take());
+                    }
+                }
+                Claim::OnRelease => waiter.due = Timestamp::MAX,
+                Claim::Nothing => self.lines[line].cursor = NONE,
+                Claim::Never(why) => {
+                    let ask = self.unlink(ticket);
+                    self.resource.left(&ask);
+                    self.stats.refused += 1;
+                    let waiter = taken(&mut self.places, ticket);
+                    waiter.stage = Stage::Failed(why);
+                    wake.extend(waiter.waker.take());
+                }
+            }
+        }
+    }
+
+    /// What became of a waiter. If it still waits, `waker` is kept until the next change, and
+    /// `fallback` bounds how long it may sleep without a claim of its own.
+    pub(super) fn look(
+        &mut self,
+        ticket: u32,
+        fallback: Timestamp,
+        now: Timestamp,
+        waker: &Waker,
+        wake: &mut Vec<Waker>,
+    ) -> Look<R> {
+        self.recall_if_stale(ticket, now, wake);
+        let waiter = taken(&mut self.places, ticket);
+        if matches!(waiter.stage, Stage::Waiting(_)) {
+            let soonest = if fallback > now {
+                fallback
+            } else {
+                // The estimate has passed and others are still before it: look again with whoever
+                // is due next, less and less often, so that looks stay few.
+                let pause = now.since(waiter.since) / 4 + Duration::from_millis(1);
+                self.next_due.max(now + pause)
+            };
+            waiter.armed = if waiter.due < Timestamp::MAX {
+                waiter.due
+            } else if self.next_due < Timestamp::MAX {
+                soonest
+            } else {
+                Timestamp::MAX
+            };
+            match &mut waiter.waker {
+                Some(kept) => kept.clone_from(waker),
+                none => *none = Some(waker.clone()),
+            }
+            return Look::Wait(waiter.armed);
+        }
+        match self.vacate(ticket) {
+            Stage::Granted(grant, _) => Look::Granted(grant),
+            Stage::Failed(why) => Look::Failed(why),
+            Stage::Waiting(_) | Stage::Moving => unreachable!("handled above"),
+        }
+    }
+
+    /// Takes a waiter out, whatever became of it.
+    pub(super) fn leave(&mut self, ticket: u32, now: Timestamp) {
+        if matches!(taken(&mut self.places, ticket).stage, Stage::Waiting(_)) {
+            let ask = self.unlink(ticket);
+            self.resource.left(&ask);
+        }
+        if let Stage::Granted(grant, _) = self.vacate(ticket) {
+            self.resource.undo(grant, now);
+            self.stats.active -= 1;
+            self.stats.admitted -= 1;
+        }
+    }
+
+    /// Returns what a call held.
+    pub(super) fn release(&mut self, grant: R::Grant, spent: Spent, now: Timestamp) {
+        self.resource.release(grant, spent, now);
+        self.stats.active -= 1;
+    }
+
+    pub(super) fn stats(&self) -> Stats {
+        Stats {
+            waiting: self.waiting,
+            ..self.stats
+        }
+    }
+
+    /// A grant that its task picks up later than the slack would be sent at an instant that it
+    /// was not made for. It goes back, and the call to the place it had.
+    fn recall_if_stale(&mut self, ticket: u32, now: Timestamp, wake: &mut Vec<Waker>) {
+        let slack = self.slack;
+        let waiter = taken(&mut self.places, ticket);
+        if !matches!(waiter.stage, Stage::Granted(_, made) if now.since(made) > slack) {
+            return;
+        }
+        let Stage::Granted(grant, _) = std::mem::replace(&mut waiter.stage, Stage::Moving) else {
+            unreachable!("the line above says so");
+        };
+        waiter.since = now;
+        (waiter.due, waiter.armed) = (Timestamp::MAX, Timestamp::MAX);
+        let ask = self.resource.undo(grant, now);
+        self.resource.joined(&ask);
+        self.stats.active -= 1;
+        self.stats.admitted -= 1;
+        taken(&mut self.places, ticket).stage = Stage::Waiting(ask);
+        self.link(ticket);
+        self.pass(now, wake);
+    }
+
+    fn grant(&mut self, ticket: u32, at: Timestamp, now: Timestamp, wake: &mut Vec<Waker>) {
+        let ask = self.unlink(ticket);
+        self.resource.left(&ask);
+        let grant = self.resource.take(ask, at, now);
+        self.count_admission();
+        let waiter = taken(&mut self.places, ticket);
+        waiter.stage = Stage::Granted(grant, now);
+        wake.extend(waiter.waker.take());
+    }
+
+    fn count_admission(&mut self) {
+        let stats = &mut self.stats;
+        stats.admitted += 1;
+        stats.active += 1;
+        stats.peak_active = stats.peak_active.max(stats.active);
+    }
+
+    /// The waiter that came first among those at which the lines' cursors stand.
+    fn next_in_pass(&self) -> Option<u32> {
+        let cursors = self.lines.iter().map(|line| line.cursor);
+        cursors
+            .filter(|&ticket| ticket != NONE)
+            .min_by_key(|&ticket| match &self.places[ticket as usize] {
+                Place::Taken(waiter) => waiter.arrival,
+                Place::Free(_) => unreachable!("cursors stand on waiters"),
+            })
+    }
+
+    /// Puts a waiter into its line by arrival; only one who returns is not the last.
+    fn link(&mut self, ticket: u32) {
+        self.waiting += 1;
+        let waiter = taken(&mut self.places, ticket);
+        let (line, arrival) = (waiter.line as usize, waiter.arrival);
+        let last = self.lines[line].last;
+        let is_last = last == NONE || taken(&mut self.places, last).arrival < arrival;
+        let (before, after) = if is_last {
+            (last, NONE)
+        } else {
+            let mut after = self.lines[line].first;
+            while taken(&mut self.places, after).arrival < arrival {
+                after = taken(&mut self.places, after).after;
+            }
+            (taken(&mut self.places, after).before, after)
+        };
+        let waiter = taken(&mut self.places, ticket);
+        (waiter.before, waiter.after) = (before, after);
+        match before {
+            NONE => self.lines[line].first = ticket,
+            before => taken(&mut self.places, before).after = ticket,
+        }
+        match after {
+            NONE => self.lines[line].last = ticket,
+            after => taken(&mut self.places, after).before = ticket,
+        }
+    }
+
+    /// Takes a waiter out of its line, and what it asked for out of the waiter.
+    fn unlink(&mut self, ticket: u32) -> R::Ask {
+        self.waiting -= 1;
+        let waiter = taken(&mut self.places, ticket);
+        let (line, before, after) = (waiter.line as usize, waiter.before, waiter.after);
+        let stage = std::mem::replace(&mut waiter.stage, Stage::Moving);
+        match before {
+            NONE => self.lines[line].first = after,
+            before => taken(&mut self.places, before).after = after,
+        }
+        match after {
+            NONE => self.lines[line].last = before,
+            after => taken(&mut self.places, after).before = before,
+        }
+        let Stage::Waiting(ask) = stage else {
+            unreachable!("only waiting places are linked");
+        };
+        ask
+    }
+
+    fn place(&mut self, waiter: Waiter<R>) -> u32 {
+        let waiter = Place::Taken(waiter);
+        match self.free {
+            NONE => {
+                self.places.push(waiter);
+                u32::try_from(self.places.len() - 1).expect("fewer than 2^32 calls wait")
+            }
+            ticket => {
+                let place = std::mem::replace(&mut self.places[ticket as usize], waiter);
+                let Place::Free(next) = place else {
+                    unreachable!("the list of free places holds free places");
+                };
+                self.free = next;
+                ticket
+            }
+        }
+    }
+
+    fn vacate(&mut self, ticket: u32) -> Stage<R> {
+        let place = &mut self.places[ticket as usize];
+        let Place::Taken(waiter) = std::mem::replace(place, Place::Free(self.free)) else {
+            unreachable!("a ticket's place is taken");
+        };
+        self.free = ticket;
+        waiter.stage
+    }
+}
+
+fn taken<R: Resource>(places: &mut [Place<R>], ticket: u32) -> &mut Waiter<R> {
+    match &mut places[ticket as usize] {
+        Place::Taken(waiter) => waiter,
+        Place::Free(_) => unreachable!("a ticket's place is taken"),
+    }
+}

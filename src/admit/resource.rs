@@ -1,0 +1,140 @@
+use crate::{
+    outcome::Usage,
+    policy::{CostTooLarge, Timestamp},
+};
+
+/// What the queue knows of the thing it admits to.
+pub(crate) trait Resource {
+    /// What one call wants.
+    type Ask;
+    /// What one call holds.
+    type Grant;
+
+    /// How many lines of waiters there are. Fixed for the life of the resource.
+    fn lines(&self) -> usize {
+        1
+    }
+
+    /// The line of all asks that can be served by the same things as this one.
+    fn line(&self, ask: &Self::Ask) -> usize {
+        let _ = ask;
+        0
+    }
+
+    /// Forgets all claims: a new pass over the waiters begins.
+    fn begin_pass(&mut self);
+
+    /// What `ask` finds at `now` among what nobody before it in this pass has claimed. Claims
+    /// what it will have to wait for.
+    fn claim(&mut self, ask: &Self::Ask, now: Timestamp) -> Claim;
+
+    /// Takes what was found [`Claim::Ready`], as of the instant `at` and sent at `now`.
+    fn take(&mut self, ask: Self::Ask, at: Timestamp, now: Timestamp) -> Self::Grant;
+
+    /// Returns a grant.
+    fn release(&mut self, grant: Self::Grant, spent: Spent, now: Timestamp);
+
+    /// Returns a grant that was not used, and what had been asked for.
+    fn undo(&mut self, grant: Self::Grant, now: Timestamp) -> Self::Ask;
+
+    /// The soonest instant at which `ask` could be served if it joined the waiters now.
+    fn expect(&self, ask: &Self::Ask, now: Timestamp) -> Result<Timestamp, CostTooLarge>;
+
+    /// Counts a waiter in.
+    fn joined(&mut self, ask: &Self::Ask);
+
+    /// Counts a waiter out.
+    fn left(&mut self, ask: &Self::Ask);
+}
+
+/// What a waiter finds in a pass.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Claim {
+    /// It can be served, and could have been since this instant.
+    Ready(Timestamp),
+    /// It has claimed what will serve it at this instant.
+    At(Timestamp),
+    /// It has claimed what the next release will bring.
+    OnRelease,
+    /// All it could use is claimed by waiters before it.
+    Nothing,
+    /// It can never be served.
+    Never(CostTooLarge),
+}
+
+/// What a call has really used of its reservation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Spent {
+    /// Nothing: it was never sent.
+    Nothing,
+    /// This much, and what is unknown as reserved.
+    Exactly(Usage),
+    /// At least this much, and never less than reserved.
+    AtLeast(Usage),
+}
+
+/// Two resources, granted together or not at all.
+#[derive(Debug)]
+pub(crate) struct Joint<A, B>(pub(crate) A, pub(crate) B);
+
+impl<A: Resource, B: Resource> Resource for Joint<A, B> {
+    type Ask = (A::Ask, B::Ask);
+    type Grant = (A::Grant, B::Grant);
+
+    fn lines(&self) -> usize {
+        self.0.lines() * self.1.lines()
+    }
+
+    fn line(&self, (a, b): &Self::Ask) -> usize {
+        self.0.line(a) * self.1.lines() + self.1.line(b)
+    }
+
+    fn begin_pass(&mut self) {
+        self.0.begin_pass();
+        self.1.begin_pass();
+    }
+
+    fn claim(&mut self, (a, b): &Self::Ask, now: Timestamp) -> Claim {
+        self.0.claim(a, now).and(self.1.claim(b, now))
+    }
+
+    fn take(&mut self, (a, b): Self::Ask, at: Timestamp, now: Timestamp) -> Self::Grant {
+        (self.0.take(a, at, now), self.1.take(b, at, now))
+    }
+
+    fn release(&mut self, (a, b): Self::Grant, spent: Spent, now: Timestamp) {
+        self.0.release(a, spent, now);
+        self.1.release(b, spent, now);
+    }
+
+    fn undo(&mut self, (a, b): Self::Grant, now: Timestamp) -> Self::Ask {
+        (self.0.undo(a, now), self.1.undo(b, now))
+    }
+
+    fn expect(&self, (a, b): &Self::Ask, now: Timestamp) -> Result<Timestamp, CostTooLarge> {
+        Ok(self.0.expect(a, now)?.max(self.1.expect(b, now)?))
+    }
+
+    fn joined(&mut self, (a, b): &Self::Ask) {
+        self.0.joined(a);
+        self.1.joined(b);
+    }
+
+    fn left(&mut self, (a, b): &Self::Ask) {
+        self.0.left(a);
+        self.1.left(b);
+    }
+}
+
+impl Claim {
+    /// What is found where both are needed.
+    fn and(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::Never(why), _) | (_, Self::Never(why)) => Self::Never(why),
+            (Self::Nothing, _) | (_, Self::Nothing) => Self::Nothing,
+            (Self::OnRelease, _) | (_, Self::OnRelease) => Self::OnRelease,
+            (Self::Ready(a), Self::Ready(b)) => Self::Ready(a.max(b)),
+            (Self::At(a) | Self::Ready(a), Self::At(b) | Self::Ready(b)) => Self::At(a.max(b)),
+        }
+    }
+}

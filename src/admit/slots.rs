@@ -1,0 +1,93 @@
+use std::num::NonZeroUsize;
+
+use super::resource::{Claim, Resource, Spent};
+use crate::policy::{CostTooLarge, Timestamp};
+
+/// Places in flight under a limit.
+#[derive(Debug)]
+pub(crate) struct Slots {
+    /// `usize::MAX` is no limit.
+    limit: usize,
+    taken: usize,
+    /// The instant since which a place has been free.
+    free_since: Timestamp,
+    claimed: bool,
+}
+
+impl Slots {
+    pub(crate) fn new(limit: Option<NonZeroUsize>) -> Self {
+        Self {
+            limit: limit.map_or(usize::MAX, NonZeroUsize::get),
+            taken: 0,
+            free_since: Timestamp::ZERO,
+            claimed: false,
+        }
+    }
+
+    /// Changes the limit. Those in flight stay; a smaller limit admits nobody until enough of
+    /// them have ended.
+    pub(crate) fn set_limit(&mut self, limit: Option<NonZeroUsize>, now: Timestamp) {
+        let was_full = self.is_full();
+        self.limit = limit.map_or(usize::MAX, NonZeroUsize::get);
+        if was_full {
+            self.free_since = now;
+        }
+    }
+
+    fn is_full(&self) -> bool {
+        self.taken >= self.limit
+    }
+
+    fn give_back(&mut self, now: Timestamp) {
+        if self.is_full() {
+            self.free_since = now;
+        }
+        self.taken -= 1;
+    }
+}
+
+/// A place held. Only [`Slots`] makes and takes it, so none is lost or invented.
+#[derive(Debug)]
+pub(crate) struct Slot(());
+
+impl Resource for Slots {
+    type Ask = ();
+    type Grant = Slot;
+
+    fn begin_pass(&mut self) {
+        self.claimed = false;
+    }
+
+    fn claim(&mut self, _: &(), _: Timestamp) -> Claim {
+        if self.claimed {
+            return Claim::Nothing;
+        }
+        if self.is_full() {
+            self.claimed = true;
+            return Claim::OnRelease;
+        }
+        Claim::Ready(self.free_since)
+    }
+
+    fn take(&mut self, _: (), _: Timestamp, _: Timestamp) -> Slot {
+        self.taken += 1;
+        Slot(())
+    }
+
+    fn release(&mut self, _: Slot, _: Spent, now: Timestamp) {
+        self.give_back(now);
+    }
+
+    fn undo(&mut self, _: Slot, now: Timestamp) {
+        self.give_back(now);
+    }
+
+    /// Nobody knows when a call will end.
+    fn expect(&self, _: &(), now: Timestamp) -> Result<Timestamp, CostTooLarge> {
+        Ok(now)
+    }
+
+    fn joined(&mut self, _: &()) {}
+
+    fn left(&mut self, _: &()) {}
+}

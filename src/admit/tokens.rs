@@ -1,0 +1,118 @@
+use super::resource::{Claim, Resource, Spent};
+use crate::{
+    outcome::Usage,
+    policy::{Cost, CostTooLarge, Quota, Reservation, Timestamp, TokenBucket, Unit},
+};
+
+/// A token bucket with a queue before it.
+#[derive(Debug)]
+pub(crate) struct Tokens {
+    bucket: TokenBucket,
+    /// What all waiters together want, and how many they are.
+    ahead: Cost,
+    waiters: usize,
+    /// The largest part of each unit that any of them wants or wanted.
+    largest: Cost,
+    claimed: bool,
+}
+
+impl Tokens {
+    pub(crate) fn new(quota: &Quota, now: Timestamp) -> Self {
+        Self {
+            bucket: TokenBucket::new(quota, now),
+            ahead: Cost::ZERO,
+            waiters: 0,
+            largest: Cost::ZERO,
+            claimed: false,
+        }
+    }
+
+    pub(crate) fn bucket(&self) -> &TokenBucket {
+        &self.bucket
+    }
+
+    pub(crate) fn set_quota(&mut self, quota: &Quota, now: Timestamp) {
+        self.bucket.set_quota(quota, now);
+    }
+}
+
+impl Resource for Tokens {
+    type Ask = Cost;
+    type Grant = Reservation;
+
+    fn begin_pass(&mut self) {
+        self.claimed = false;
+    }
+
+    fn claim(&mut self, cost: &Cost, now: Timestamp) -> Claim {
+        if self.claimed {
+            return Claim::Nothing;
+        }
+        match self.bucket.ready_at(cost) {
+            Err(too_large) => Claim::Never(too_large),
+            Ok(ready) if ready <= now => Claim::Ready(ready),
+            Ok(ready) => {
+                self.claimed = true;
+                Claim::At(ready)
+            }
+        }
+    }
+
+    fn take(&mut self, cost: Cost, at: Timestamp, now: Timestamp) -> Reservation {
+        self.bucket.take_late(&cost, at, now)
+    }
+
+    fn release(&mut self, reservation: Reservation, spent: Spent, now: Timestamp) {
+        match spent {
+            Spent::Nothing => self.bucket.refund(reservation, now),
+            Spent::AtLeast(Usage::UNKNOWN) | Spent::Exactly(Usage::UNKNOWN) => {}
+            Spent::Exactly(usage) => {
+                let used = known(reservation.cost(), usage);
+                self.bucket.settle(reservation, &used, now);
+            }
+            Spent::AtLeast(usage) => {
+                let reserved = *reservation.cost();
+                let used = known(&reserved, usage).max(&reserved);
+                self.bucket.settle(reservation, &used, now);
+            }
+        }
+    }
+
+    fn undo(&mut self, reservation: Reservation, now: Timestamp) -> Cost {
+        let cost = *reservation.cost();
+        self.bucket.refund(reservation, now);
+        cost
+    }
+
+    fn expect(&self, cost: &Cost, now: Timestamp) -> Result<Timestamp, CostTooLarge> {
+        let ready = self.bucket.ready_after(&self.ahead, &self.largest, cost)?;
+        Ok(ready.max(now))
+    }
+
+    fn joined(&mut self, cost: &Cost) {
+        self.waiters += 1;
+        self.ahead.add(cost);
+        self.largest = self.largest.max(cost);
+    }
+
+    fn left(&mut self, cost: &Cost) {
+        self.waiters -= 1;
+        self.ahead.sub(cost);
+        if self.waiters == 0 {
+            (self.ahead, self.largest) = (Cost::ZERO, Cost::ZERO);
+        }
+    }
+}
+
+/// `reserved` with the tokens that were reported in place of the estimate.
+fn known(reserved: &Cost, usage: Usage) -> Cost {
+    let (input, output) = usage.get();
+    let mut cost = *reserved;
+    if let Some(tokens) = input {
+        cost = cost.of(Unit::INPUT_TOKENS, tokens);
+    }
+    if let Some(tokens) = output {
+        cost = cost.of(Unit::OUTPUT_TOKENS, tokens);
+    }
+    cost
+}

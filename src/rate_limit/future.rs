@@ -1,0 +1,255 @@
+use std::{
+    fmt,
+    future::Future,
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use pin_project_lite::pin_project;
+use tokio::time::Sleep;
+use tower_service::Service;
+
+use super::handle::Metered;
+use crate::{
+    admit::{Entry, Held, Spent, Waiting},
+    error::{BoxError, Rejected},
+    outcome::{Completeness, Effect, Ending, Outcome, Usage, Verdict},
+    protocol::{self, Protocol},
+};
+
+pin_project! {
+    /// The future of a rate-limited call: waits, calls, classifies, and hands the guard on.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping it while it waits leaves the queue and takes nothing; dropping it before the
+    /// inner service is called refunds everything; dropping it later leaves the call charged.
+    ///
+    /// # Panics
+    ///
+    /// If it is polled after it was ready.
+    pub struct ResponseFuture<S, Req, P>
+    where
+        S: Service<Req>,
+    {
+        #[pin]
+        state: State<S, S::Future, Req>,
+        protocol: P,
+    }
+}
+
+pin_project! {
+    #[project = StateProj]
+    enum State<S, F, Req> {
+        Queued {
+            waiting: Waiting<Metered>,
+            #[pin]
+            timer: Option<Sleep>,
+            next: Option<(S, Req)>,
+        },
+        Admitted {
+            held: Option<Held<Metered>>,
+            next: Option<(S, Req)>,
+        },
+        Called {
+            #[pin]
+            future: F,
+            held: Option<Held<Metered>>,
+        },
+        Refused {
+            rejected: Option<Rejected>,
+        },
+        Done,
+    }
+}
+
+impl<S, Req, P> ResponseFuture<S, Req, P>
+where
+    S: Service<Req>,
+{
+    pub(super) fn new(entry: Entry<Metered>, service: S, request: Req, protocol: P) -> Self {
+        let state = match entry {
+            Entry::Admitted(held) => State::Admitted {
+                held: Some(held),
+                next: Some((service, request)),
+            },
+            Entry::Queued(waiting) => State::Queued {
+                waiting,
+                timer: None,
+                next: Some((service, request)),
+            },
+            Entry::Refused(rejected) => {
+                note_refusal(&rejected);
+                State::Refused {
+                    rejected: Some(rejected),
+                }
+            }
+        };
+        Self { state, protocol }
+    }
+}
+
+impl<S, Req, P> Future for ResponseFuture<S, Req, P>
+where
+    S: Service<Req>,
+    S::Error: Into<BoxError>,
+    P: Protocol<Req, S::Response>,
+{
+    type Output = Result<P::Response<Guard>, BoxError>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut this = self.project();
+        loop {
+            match this.state.as_mut().project() {
+                StateProj::Queued {
+                    waiting,
+                    timer,
+                    next,
+                } => match ready!(waiting.poll(timer, cx)) {
+                    Ok(held) => {
+                        let admitted = State::Admitted {
+                            held: Some(held),
+                            next: next.take(),
+                        };
+                        this.state.set(admitted);
+                    }
+                    Err(rejected) => {
+                        note_refusal(&rejected);
+                        this.state.set(State::Done);
+                        return Poll::Ready(Err(rejected.into()));
+                    }
+                },
+                StateProj::Admitted { held, next } => {
+                    let (service, _) = next.as_mut().expect("taken only when called");
+                    if let Err(error) = ready!(service.poll_ready(cx)) {
+                        this.state.set(State::Done);
+                        return Poll::Ready(Err(error.into()));
+                    }
+                    let (mut service, request) = next.take().expect("it is there above");
+                    let mut held = held.take();
+                    held.as_mut().expect("taken only when called").sent();
+                    let future = service.call(request);
+                    this.state.set(State::Called { future, held });
+                }
+                StateProj::Called { future, held } => {
+                    let result = ready!(future.poll(cx)).map_err(Into::into);
+                    let held = held.take().expect("taken only when done");
+                    this.state.set(State::Done);
+                    return Poll::Ready(conclude(this.protocol, result, held));
+                }
+                StateProj::Refused { rejected } => {
+                    let rejected = rejected.take().expect("taken only when done");
+                    this.state.set(State::Done);
+                    return Poll::Ready(Err(rejected.into()));
+                }
+                StateProj::Done => panic!("a rate-limited call was polled after it was ready"),
+            }
+        }
+    }
+}
+
+/// Lets the guard live as long as the protocol says, or releases it on an error.
+fn conclude<Req, Res, P: Protocol<Req, Res>>(
+    protocol: &P,
+    result: Result<Res, BoxError>,
+    held: Held<Metered>,
+) -> Result<P::Response<Guard>, BoxError> {
+    match result {
+        Ok(response) => {
+            let outcome = protocol.classify(Ok(&response));
+            let guard = Guard {
+                held: Some(held),
+                is_success: outcome.is_success(),
+            };
+            Ok(protocol.hold(response, guard))
+        }
+        Err(error) => {
+            let outcome = protocol.classify(Err(&error));
+            held.finish(spent_by_failure(outcome), is_completed(outcome));
+            Err(error)
+        }
+    }
+}
+
+/// A call that an inner layer refused, or that never reached the server, cost nothing.
+fn spent_by_failure(outcome: Outcome) -> Spent {
+    match (outcome.verdict(), outcome.effect()) {
+        (Verdict::RefusedLocally, _) | (Verdict::ServerFault, Effect::None) => Spent::Nothing,
+        _ => Spent::AtLeast(Usage::UNKNOWN),
+    }
+}
+
+/// A local refusal counts as no call of the server's.
+fn is_completed(outcome: Outcome) -> Option<bool> {
+    match outcome.verdict() {
+        Verdict::RefusedLocally | Verdict::Cancelled => None,
+        _ => Some(outcome.is_success()),
+    }
+}
+
+#[cfg(feature = "tracing")]
+fn note_refusal(rejected: &Rejected) {
+    tracing::debug!(
+        layer = "rate_limit",
+        retry_after = ?rejected.retry_after(),
+        "{rejected}"
+    );
+}
+
+#[cfg(not(feature = "tracing"))]
+const fn note_refusal(_: &Rejected) {}
+
+impl<S, Req, P> fmt::Debug for ResponseFuture<S, Req, P>
+where
+    S: Service<Req>,
+{
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let state = match self.state {
+            State::Queued { .. } => "queued",
+            State::Admitted { .. } => "admitted",
+            State::Called { .. } => "called",
+            State::Refused { .. } => "refused",
+            State::Done => "done",
+        };
+        write!(f, "rate_limit::ResponseFuture({state})")
+    }
+}
+
+// === impl Guard ===
+
+/// What an admitted call holds: its reservation and its place in flight.
+///
+/// [`finish`](protocol::Guard::finish) settles the reservation: a complete answer with known
+/// usage refunds or surcharges, anything else adds what was seen above the reservation and
+/// refunds nothing. Dropping it is the same with nothing seen.
+#[derive(Debug)]
+#[must_use = "dropping it releases what the call holds"]
+pub struct Guard {
+    held: Option<Held<Metered>>,
+    is_success: bool,
+}
+
+impl protocol::Guard for Guard {
+    fn finish(mut self, ending: Ending) {
+        let spent = match ending.completeness() {
+            Completeness::Complete => Spent::Exactly(ending.usage()),
+            Completeness::Partial => Spent::AtLeast(ending.usage()),
+        };
+        self.is_success &= ending.failure().is_none();
+        self.release(spent);
+    }
+}
+
+impl Guard {
+    fn release(&mut self, spent: Spent) {
+        if let Some(held) = self.held.take() {
+            held.finish(spent, Some(self.is_success));
+        }
+    }
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        self.release(Spent::AtLeast(Usage::UNKNOWN));
+    }
+}

@@ -1,0 +1,130 @@
+use std::{fmt, sync::Arc};
+
+use crate::{
+    admit::{Admission, Joint, Limits, Resource, Slots, Tokens},
+    clock,
+    policy::{Quota, Timestamp, Unit},
+    snapshot::Snapshot,
+};
+
+/// What one limiter admits to: the quota's dimensions and the places in flight, jointly.
+pub(super) type Metered = Joint<Tokens, Slots>;
+
+/// The bounds of one limiter's queue, and who is told of it.
+#[derive(Clone)]
+pub(super) struct Settings {
+    pub(super) limits: Limits,
+    pub(super) on_transition: Option<Arc<dyn Fn(Transition) + Send + Sync>>,
+}
+
+/// As many calls may wait as a night's batch has workers, and a leak still shows in a day.
+const MAX_WAITING: usize = 10_000;
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            limits: Limits {
+                layer: "rate limit",
+                max_waiting: MAX_WAITING,
+                max_wait: None,
+            },
+            on_transition: None,
+        }
+    }
+}
+
+impl Settings {
+    /// A limiter of its own state.
+    pub(super) fn admission(&self, quota: &Quota) -> Arc<Admission<Metered>> {
+        let metered = Joint(
+            Tokens::new(quota, clock::now()),
+            Slots::new(quota.max_in_flight()),
+        );
+        let on_transition = self.on_transition.clone();
+        let callback = on_transition.map(|callback| -> Arc<dyn Fn(bool) + Send + Sync> {
+            Arc::new(move |waits| {
+                callback(if waits {
+                    Transition::Saturated
+                } else {
+                    Transition::Cleared
+                });
+            })
+        });
+        let admission = Admission::new(metered, quota.slack(), self.limits);
+        Arc::new(admission.on_waiting(callback))
+    }
+}
+
+impl fmt::Debug for Settings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.limits.fmt(f)
+    }
+}
+
+/// A change that a limiter tells of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Transition {
+    /// A call has to wait where none did.
+    Saturated,
+    /// The last call that waited is admitted or gone.
+    Cleared,
+}
+
+/// Reads and changes a running limiter.
+///
+/// ```
+/// use tower_relay::{policy::{Quota, Unit}, rate_limit::RateLimitLayer};
+///
+/// let quota = Quota::builder().requests_per_second(50).burst(Unit::REQUESTS, 10).build()?;
+/// let handle = RateLimitLayer::new(quota).handle();
+/// assert_eq!(handle.available(Unit::REQUESTS), Some(10));
+/// assert_eq!(handle.available(Unit::TOKENS), None);
+/// # Ok::<(), tower_relay::policy::InvalidConfig>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct RateLimitHandle {
+    pub(super) admission: Arc<Admission<Metered>>,
+}
+
+impl RateLimitHandle {
+    /// Totals, and what is in flight and in the queue.
+    #[must_use]
+    pub fn snapshot(&self) -> Snapshot {
+        Snapshot::new(self.admission.stats())
+    }
+
+    /// How much of `unit` could be taken now, right without traffic too; negative in debt,
+    /// `None` if the quota does not meter it.
+    #[must_use]
+    pub fn available(&self, unit: Unit) -> Option<i64> {
+        self.admission
+            .read(|metered, now| metered.0.bucket().available(unit, now))
+    }
+
+    /// Changes the quota, up or down, with callers queued: who can be served now is served at
+    /// once, and who never can is refused. What has been spent stays spent.
+    pub fn set_quota(&self, quota: &Quota) {
+        set_quota(&self.admission, quota);
+    }
+}
+
+pub(super) fn set_quota(admission: &Admission<Metered>, quota: &Quota) {
+    admission.set_slack(quota.slack());
+    admission.reconfigure(|Joint(tokens, slots), now| {
+        tokens.set_quota(quota, now);
+        slots.set_limit(quota.max_in_flight(), now);
+    });
+}
+
+/// When a limiter nobody uses is as good as new.
+pub(super) fn forgettable_at(admission: &Admission<Metered>) -> Option<Timestamp> {
+    let stats = admission.stats();
+    let is_idle = stats.active == 0 && stats.waiting == 0;
+    is_idle.then(|| admission.read(|metered, _| metered.0.bucket().full_at()))
+}
+
+const _: fn() = || {
+    fn is_a_resource<R: Resource>() {}
+    is_a_resource::<Metered>();
+};

@@ -1,0 +1,194 @@
+use std::{fmt, sync::Arc, time::Duration};
+
+use tokio::time::Instant;
+use tower_layer::Layer;
+
+use super::{
+    RateLimit, RateLimitHandle, Transition,
+    handle::{Metered, Settings},
+};
+use crate::{
+    admit::Admission,
+    error::BoxError,
+    outcome::Outcome,
+    policy::{Cost, Quota, Unit},
+    protocol::{ClassifyFn, CostFn, DeadlineFn, Plain},
+};
+
+/// Limits the calls of a service to a [`Quota`]; see the [module](super) for the whole.
+///
+/// Every clone of the layer, every service that it builds and every clone of those share one
+/// limit. Settings make a new one: set first, then clone.
+#[derive(Clone)]
+pub struct RateLimitLayer<P = Plain> {
+    admission: Arc<Admission<Metered>>,
+    quota: Quota,
+    settings: Settings,
+    protocol: P,
+}
+
+impl RateLimitLayer {
+    /// A limit to `quota`; each call costs one request until [`cost`](Self::cost) says more.
+    #[must_use]
+    pub fn new(quota: Quota) -> Self {
+        let settings = Settings::default();
+        Self {
+            admission: settings.admission(&quota),
+            quota,
+            settings,
+            protocol: Plain,
+        }
+    }
+
+    /// At most `requests` per second, paced evenly.
+    ///
+    /// # Panics
+    ///
+    /// If `requests` is zero. Numbers from outside go through [`Quota::builder`], whose errors
+    /// are values.
+    #[must_use]
+    pub fn per_second(requests: u64) -> Self {
+        Self::new(written(
+            Quota::builder().requests_per_second(requests).build(),
+        ))
+    }
+
+    /// At most `requests` per minute, paced evenly.
+    ///
+    /// # Panics
+    ///
+    /// If `requests` is zero.
+    #[must_use]
+    pub fn per_minute(requests: u64) -> Self {
+        Self::new(written(
+            Quota::builder().requests_per_minute(requests).build(),
+        ))
+    }
+
+    /// At most `requests` per hour, paced evenly.
+    ///
+    /// # Panics
+    ///
+    /// If `requests` is zero.
+    #[must_use]
+    pub fn per_hour(requests: u64) -> Self {
+        Self::new(written(
+            Quota::builder().requests_per_hour(requests).build(),
+        ))
+    }
+}
+
+impl<P> RateLimitLayer<P> {
+    /// Lets idle time save up as many as `requests`, which may then be sent at once. Default:
+    /// one, so that calls are paced.
+    ///
+    /// # Panics
+    ///
+    /// If `requests` is zero, or the quota has no continuous limit of requests.
+    #[must_use]
+    pub fn burst(self, requests: u64) -> Self {
+        let quota = written(self.quota.clone().with_burst(Unit::REQUESTS, requests));
+        Self { quota, ..self }.renewed()
+    }
+
+    /// How many calls may wait; one more is refused at once. Zero refuses whatever cannot be
+    /// admitted at once. Default: 10,000.
+    #[must_use]
+    pub fn max_waiting(mut self, calls: usize) -> Self {
+        self.settings.limits.max_waiting = calls;
+        self.renewed()
+    }
+
+    /// How long a call may wait. One that would wait longer is refused at once. Default: no
+    /// bound but the caller's deadline.
+    #[must_use]
+    pub fn max_wait(mut self, wait: Duration) -> Self {
+        self.settings.limits.max_wait = Some(wait);
+        self.renewed()
+    }
+
+    /// Calls `callback` when calls begin to wait and when none waits any more. It runs outside
+    /// the lock and may use the handle; two changes close together may reach it in any order.
+    #[must_use]
+    pub fn on_transition(mut self, callback: impl Fn(Transition) + Send + Sync + 'static) -> Self {
+        self.settings.on_transition = Some(Arc::new(callback));
+        self.renewed()
+    }
+
+    /// Takes another strategy. The limit stays the same.
+    #[must_use]
+    pub fn protocol<Q>(self, protocol: Q) -> RateLimitLayer<Q> {
+        self.map_protocol(|_| protocol)
+    }
+
+    /// Charges what `cost` says, instead of one request.
+    #[must_use]
+    pub fn cost<Req, F: Fn(&Req) -> Cost>(self, cost: F) -> RateLimitLayer<CostFn<P, F>> {
+        self.map_protocol(|inner| CostFn::new(inner, cost))
+    }
+
+    /// Reads each call's deadline with `deadline`.
+    #[must_use]
+    pub fn deadline<Req, F: Fn(&Req) -> Option<Instant>>(
+        self,
+        deadline: F,
+    ) -> RateLimitLayer<DeadlineFn<P, F>> {
+        self.map_protocol(|inner| DeadlineFn::new(inner, deadline))
+    }
+
+    /// Reads each call's outcome with `classify`.
+    #[must_use]
+    pub fn classify<Res, F: Fn(Result<&Res, &BoxError>) -> Outcome>(
+        self,
+        classify: F,
+    ) -> RateLimitLayer<ClassifyFn<P, F>> {
+        self.map_protocol(|inner| ClassifyFn::new(inner, classify))
+    }
+
+    /// A handle to this layer's limit.
+    #[must_use]
+    pub fn handle(&self) -> RateLimitHandle {
+        RateLimitHandle {
+            admission: Arc::clone(&self.admission),
+        }
+    }
+
+    fn map_protocol<Q>(self, map: impl FnOnce(P) -> Q) -> RateLimitLayer<Q> {
+        RateLimitLayer {
+            admission: self.admission,
+            quota: self.quota,
+            settings: self.settings,
+            protocol: map(self.protocol),
+        }
+    }
+
+    fn renewed(mut self) -> Self {
+        self.admission = self.settings.admission(&self.quota);
+        self
+    }
+}
+
+/// The value of a configuration that is written in the program.
+fn written<T>(result: Result<T, crate::policy::InvalidConfig>) -> T {
+    match result {
+        Ok(value) => value,
+        Err(error) => panic!("{error}"),
+    }
+}
+
+impl<S, P: Clone> Layer<S> for RateLimitLayer<P> {
+    type Service = RateLimit<S, P>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        RateLimit::new(inner, Arc::clone(&self.admission), self.protocol.clone())
+    }
+}
+
+impl<P> fmt::Debug for RateLimitLayer<P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RateLimitLayer")
+            .field("quota", &self.quota)
+            .field("settings", &self.settings)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,84 @@
+//! What a layer has done and is doing.
+
+use std::time::Duration;
+
+use crate::admit::Stats;
+
+/// A layer's totals since its creation and what is under way, read under one short lock.
+///
+/// ```
+/// use tower_relay::rate_limit::RateLimitLayer;
+///
+/// let snapshot = RateLimitLayer::per_second(50).handle().snapshot();
+/// assert_eq!((snapshot.admitted(), snapshot.waiting()), (0, 0));
+/// assert_eq!(snapshot.success_share(), None);
+/// ```
+#[derive(Clone, Copy, Debug)]
+pub struct Snapshot {
+    stats: Stats,
+}
+
+impl Snapshot {
+    pub(crate) const fn new(stats: Stats) -> Self {
+        Self { stats }
+    }
+
+    /// Calls admitted.
+    #[must_use]
+    pub const fn admitted(&self) -> u64 {
+        self.stats.admitted
+    }
+
+    /// Calls refused by this layer.
+    #[must_use]
+    pub const fn refused(&self) -> u64 {
+        self.stats.refused
+    }
+
+    /// Calls whose caller went away before the response, queued or sent.
+    #[must_use]
+    pub const fn cancelled(&self) -> u64 {
+        self.stats.cancelled
+    }
+
+    /// Admitted calls that have ended with a response or an error.
+    #[must_use]
+    pub const fn completed(&self) -> u64 {
+        self.stats.completed
+    }
+
+    /// The share of successes among the completed calls, from 0 to 1; `None` before the first.
+    #[must_use]
+    pub fn success_share(&self) -> Option<f64> {
+        let Stats {
+            completed,
+            succeeded,
+            ..
+        } = self.stats;
+        (completed > 0).then(|| succeeded as f64 / completed as f64)
+    }
+
+    /// The mean time from admission to the end of the guard, over all completed calls.
+    #[must_use]
+    pub fn mean_latency(&self) -> Option<Duration> {
+        self.stats.mean_latency()
+    }
+
+    /// Calls in flight: admitted, and their guard not yet released.
+    #[must_use]
+    pub const fn active(&self) -> usize {
+        self.stats.active
+    }
+
+    /// The most calls that were in flight at once.
+    #[must_use]
+    pub const fn peak_active(&self) -> usize {
+        self.stats.peak_active
+    }
+
+    /// Calls in the queue.
+    #[must_use]
+    pub const fn waiting(&self) -> usize {
+        self.stats.waiting
+    }
+}
