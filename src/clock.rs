@@ -35,11 +35,13 @@ fn origin() -> &'static Origin {
 }
 
 /// The present instant.
+#[inline]
 pub(crate) fn now() -> Timestamp {
     timestamp(Instant::now())
 }
 
 /// Where `instant` lies on the time line.
+#[inline]
 pub(crate) fn timestamp(instant: Instant) -> Timestamp {
     let instant = instant.into_std();
     let origin = origin().monotonic;

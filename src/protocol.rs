@@ -123,10 +123,16 @@ pub trait Protocol<Req, Res> {
 /// The classification of last resort: any response is a success, a [`Rejected`] is a local
 /// refusal with its own time to come back, and any other error a server fault that may have
 /// acted.
+#[inline]
 pub fn classify(result: Result<(), &BoxError>) -> Outcome {
-    let Err(error) = result else {
-        return Outcome::SUCCESS;
-    };
+    match result {
+        Ok(()) => Outcome::SUCCESS,
+        Err(error) => classify_error(error),
+    }
+}
+
+#[cold]
+fn classify_error(error: &BoxError) -> Outcome {
     let Some(rejected) = Rejected::find(&**error) else {
         return Outcome::new(Verdict::ServerFault);
     };
@@ -144,6 +150,7 @@ pub struct Plain;
 impl<Req, Res> Protocol<Req, Res> for Plain {
     type Response<G: Guard> = Res;
 
+    #[inline]
     fn hold<G: Guard>(&self, response: Res, guard: G) -> Res {
         drop(guard);
         response

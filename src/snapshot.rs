@@ -44,35 +44,32 @@ impl Snapshot {
     /// Admitted calls that have ended with a response or an error.
     #[must_use]
     pub const fn completed(&self) -> u64 {
-        self.stats.completed
+        self.stats.succeeded + self.stats.failed
     }
 
     /// The share of successes among the completed calls, from 0 to 1; `None` before the first.
     #[must_use]
     pub fn success_share(&self) -> Option<f64> {
-        let Stats {
-            completed,
-            succeeded,
-            ..
-        } = self.stats;
-        (completed > 0).then(|| succeeded as f64 / completed as f64)
+        let completed = self.completed();
+        (completed > 0).then(|| self.stats.succeeded as f64 / completed as f64)
     }
 
-    /// The mean time from admission to the end of the guard, over all completed calls.
+    /// The mean time from admission to the end of the guard, over all calls that were timed: all
+    /// that waited, and of those admitted at once up to 10,000 a second.
     #[must_use]
-    pub fn mean_latency(&self) -> Option<Duration> {
-        self.stats.mean_latency()
+    pub const fn mean_latency(&self) -> Option<Duration> {
+        self.stats.mean_latency
     }
 
     /// Calls in flight: admitted, and their guard not yet released.
     #[must_use]
-    pub const fn active(&self) -> usize {
+    pub const fn active(&self) -> u64 {
         self.stats.active
     }
 
     /// The most calls that were in flight at once.
     #[must_use]
-    pub const fn peak_active(&self) -> usize {
+    pub const fn peak_active(&self) -> u64 {
         self.stats.peak_active
     }
 

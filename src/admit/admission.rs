@@ -1,7 +1,10 @@
 use std::{
     fmt,
     pin::Pin,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     task::{Context, Poll, Waker},
     time::Duration,
 };
@@ -9,7 +12,7 @@ use std::{
 use tokio::time::Sleep;
 
 use super::{
-    queue::{Look, Queue, Stats},
+    queue::{Counts, Look, Queue},
     resource::{Resource, Spent},
 };
 use crate::{
@@ -37,8 +40,53 @@ pub(crate) type OnWaiting = Arc<dyn Fn(bool) + Send + Sync>;
 /// A queue over a resource, shared by all clones of a service.
 pub(crate) struct Admission<R: Resource> {
     queue: Mutex<Queue<R>>,
+    ended: Ended,
     limits: Limits,
     on_waiting: Option<OnWaiting>,
+}
+
+/// Calls that are over. Counted outside the lock: an end that changes nothing else takes none.
+#[derive(Debug, Default)]
+struct Ended {
+    succeeded: AtomicU64,
+    failed: AtomicU64,
+    /// Sent, but their caller went away.
+    cancelled: AtomicU64,
+}
+
+impl Ended {
+    #[inline]
+    fn total(&self) -> u64 {
+        let counts = [&self.succeeded, &self.failed, &self.cancelled];
+        counts
+            .iter()
+            .map(|count| count.load(Ordering::Relaxed))
+            .sum()
+    }
+
+    #[inline]
+    fn count(&self, is_success: Option<bool>) {
+        let count = match is_success {
+            Some(true) => &self.succeeded,
+            Some(false) => &self.failed,
+            None => &self.cancelled,
+        };
+        count.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// Totals since the beginning, and what is under way.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Stats {
+    pub(crate) admitted: u64,
+    pub(crate) refused: u64,
+    pub(crate) cancelled: u64,
+    pub(crate) succeeded: u64,
+    pub(crate) failed: u64,
+    pub(crate) active: u64,
+    pub(crate) peak_active: u64,
+    pub(crate) waiting: usize,
+    pub(crate) mean_latency: Option<Duration>,
 }
 
 /// What a call meets at the door.
@@ -52,6 +100,7 @@ impl<R: Resource> Admission<R> {
     pub(crate) fn new(resource: R, slack: Duration, limits: Limits) -> Self {
         Self {
             queue: Mutex::new(Queue::new(resource, slack)),
+            ended: Ended::default(),
             limits,
             on_waiting: None,
         }
@@ -63,41 +112,48 @@ impl<R: Resource> Admission<R> {
     }
 
     /// Admits, queues or refuses a call that can wait until `deadline`.
+    #[inline]
     pub(crate) fn enter(self: &Arc<Self>, ask: R::Ask, deadline: Option<Timestamp>) -> Entry<R> {
         let now = clock::now();
-        let entered = self.with(|queue, wake| {
-            let ask = match queue.try_admit(ask, now) {
-                Ok(grant) => return Ok(Ok(grant)),
-                Err(ask) => ask,
-            };
-            let result = self.join(queue, ask, deadline, now, wake);
-            queue.stats.refused += u64::from(result.is_err());
-            result.map(Err)
-        });
-        match entered {
-            Ok(Ok(grant)) => Entry::Admitted(Held::new(Arc::clone(self), grant, now)),
-            Ok(Err((ticket, expected, bound))) => Entry::Queued(Waiting {
-                admission: Arc::clone(self),
-                ticket: Some(ticket),
-                entered: now,
-                expected,
-                bound,
-                alarm: Timestamp::MAX,
-            }),
-            Err(rejected) => Entry::Refused(rejected),
+        let mut queue = self.lock();
+        if let Some(grant) = queue.try_admit(&ask, now) {
+            queue.counts.note_peak(self.ended.total());
+            let is_timed = queue.counts.is_timed(now);
+            drop(queue);
+            return Entry::Admitted(Held::new(Arc::clone(self), grant, now, is_timed));
         }
+        drop(queue);
+        self.enter_late(ask, deadline, now)
     }
 
-    /// Puts a call into the queue: its ticket, when it can be served at the soonest, and until
-    /// when it may wait.
+    /// The lock is free between the two, so others may have come or gone.
+    #[cold]
+    fn enter_late(
+        self: &Arc<Self>,
+        ask: R::Ask,
+        deadline: Option<Timestamp>,
+        now: Timestamp,
+    ) -> Entry<R> {
+        self.with(
+            |queue, wake| match self.join(queue, ask, deadline, now, wake) {
+                Ok(waiting) => Entry::Queued(waiting),
+                Err(rejected) => {
+                    queue.counts.refused += 1;
+                    Entry::Refused(rejected)
+                }
+            },
+        )
+    }
+
+    /// Puts a call into the queue, if it may wait for as long as it must.
     fn join(
-        &self,
+        self: &Arc<Self>,
         queue: &mut Queue<R>,
         ask: R::Ask,
         deadline: Option<Timestamp>,
         now: Timestamp,
         wake: &mut Vec<Waker>,
-    ) -> Result<(u32, Timestamp, Timestamp), Rejected> {
+    ) -> Result<Waiting<R>, Rejected> {
         let expected = queue.resource.expect(&ask, now);
         let expected = expected.map_err(Rejected::CostTooLarge)?;
         if queue.waiting() >= self.limits.max_waiting {
@@ -119,7 +175,14 @@ impl<R: Resource> Admission<R> {
         }
         let ticket = queue.join(ask, now);
         queue.pass(now, wake);
-        Ok((ticket, expected, bound))
+        Ok(Waiting {
+            admission: Arc::clone(self),
+            ticket: Some(ticket),
+            entered: now,
+            expected,
+            bound,
+            alarm: Timestamp::MAX,
+        })
     }
 
     fn too_late(
@@ -158,16 +221,40 @@ impl<R: Resource> Admission<R> {
     }
 
     pub(crate) fn stats(&self) -> Stats {
-        self.with(|queue, _| queue.stats())
+        let (counts, waiting) = self.with(|queue, _| (queue.counts, queue.waiting()));
+        let Counts {
+            admitted,
+            refused,
+            abandoned,
+            peak_active,
+            ..
+        } = counts;
+        Stats {
+            admitted,
+            refused,
+            cancelled: abandoned + self.ended.cancelled.load(Ordering::Relaxed),
+            succeeded: self.ended.succeeded.load(Ordering::Relaxed),
+            failed: self.ended.failed.load(Ordering::Relaxed),
+            active: admitted.saturating_sub(self.ended.total()),
+            peak_active,
+            waiting,
+            mean_latency: counts.mean_latency(),
+        }
     }
 
-    /// The one way to the queue: what must happen outside the lock happens after it.
+    #[inline]
+    fn lock(&self) -> MutexGuard<'_, Queue<R>> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The way to the queue for whoever may change it: what must happen outside the lock happens after it.
     fn with<T>(&self, work: impl FnOnce(&mut Queue<R>, &mut Vec<Waker>) -> T) -> T {
         let mut wake = Vec::new();
         let (result, waited, waits) = {
-            let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut queue = self.lock();
             let waited = queue.waiting() > 0;
             let result = work(&mut queue, &mut wake);
+            queue.counts.note_peak(self.ended.total());
             (result, waited, queue.waiting() > 0)
         };
         for waker in wake {
@@ -187,7 +274,7 @@ fn remainder<R: Resource>(queue: &Queue<R>, expected: Timestamp, now: Timestamp)
     if expected > now && expected < Timestamp::MAX {
         return expected.since(now);
     }
-    let latency = queue.stats.mean_latency().unwrap_or(UNKNOWN_LATENCY);
+    let latency = queue.counts.mean_latency().unwrap_or(UNKNOWN_LATENCY);
     latency.max(Duration::from_millis(1))
 }
 
@@ -227,7 +314,7 @@ impl<R: Resource> Waiting<R> {
             let alarm = match self.look(now, cx.waker()) {
                 Look::Granted(grant) => {
                     self.ticket = None;
-                    let held = Held::new(Arc::clone(&self.admission), grant, now);
+                    let held = Held::new(Arc::clone(&self.admission), grant, now, true);
                     return Poll::Ready(Ok(held));
                 }
                 Look::Failed(why) => {
@@ -275,7 +362,7 @@ impl<R: Resource> Waiting<R> {
                 .admission
                 .too_late(queue, due, self.bound, self.entered, now);
             queue.leave(ticket, now);
-            queue.stats.refused += 1;
+            queue.counts.refused += 1;
             queue.pass(now, wake);
             rejected
         })
@@ -288,7 +375,7 @@ impl<R: Resource> Drop for Waiting<R> {
             let now = clock::now();
             self.admission.with(|queue, wake| {
                 queue.leave(ticket, now);
-                queue.stats.cancelled += 1;
+                queue.counts.abandoned += 1;
                 queue.pass(now, wake);
             });
         }
@@ -316,15 +403,22 @@ pub(crate) struct Held<R: Resource> {
     /// `None` once it has been released.
     grant: Option<R::Grant>,
     since: Timestamp,
+    is_timed: bool,
     is_sent: bool,
 }
 
 impl<R: Resource> Held<R> {
-    fn new(admission: Arc<Admission<R>>, grant: R::Grant, since: Timestamp) -> Self {
+    fn new(
+        admission: Arc<Admission<R>>,
+        grant: R::Grant,
+        since: Timestamp,
+        is_timed: bool,
+    ) -> Self {
         Self {
             admission,
             grant: Some(grant),
             since,
+            is_timed,
             is_sent: false,
         }
     }
@@ -334,26 +428,27 @@ impl<R: Resource> Held<R> {
         self.is_sent = true;
     }
 
-    /// Releases everything; `is_success` counts the call as completed.
-    pub(crate) fn finish(mut self, spent: Spent, is_success: Option<bool>) {
-        self.release(spent, is_success);
-    }
-
-    fn release(&mut self, spent: Spent, is_success: Option<bool>) {
+    /// Releases everything, once; `is_success` counts the call as completed.
+    #[inline]
+    pub(crate) fn finish(&mut self, spent: Spent, is_success: Option<bool>) {
         let Some(grant) = self.grant.take() else {
             return;
         };
+        self.admission.ended.count(is_success);
+        if !self.is_timed && R::is_inert(&grant, spent) {
+            return;
+        }
+        self.release(grant, spent);
+    }
+
+    #[cold]
+    fn release(&self, grant: R::Grant, spent: Spent) {
         let now = clock::now();
         self.admission.with(|queue, wake| {
-            match is_success {
-                Some(is_success) => {
-                    queue.stats.completed += 1;
-                    queue.stats.succeeded += u64::from(is_success);
-                    queue.stats.busy += now.since(self.since);
-                }
-                None => queue.stats.cancelled += 1,
+            if self.is_timed {
+                queue.counts.count_time(now.since(self.since));
             }
-            queue.release(grant, spent, now);
+            queue.resource.release(grant, spent, now);
             queue.pass(now, wake);
         });
     }
@@ -362,11 +457,11 @@ impl<R: Resource> Held<R> {
 impl<R: Resource> Drop for Held<R> {
     fn drop(&mut self) {
         let spent = if self.is_sent {
-            Spent::AtLeast(crate::outcome::Usage::UNKNOWN)
+            Spent::AS_RESERVED
         } else {
             Spent::Nothing
         };
-        self.release(spent, None);
+        self.finish(spent, None);
     }
 }
 

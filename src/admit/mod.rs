@@ -31,8 +31,7 @@ mod slots;
 mod tokens;
 
 pub(crate) use self::{
-    admission::{Admission, Entry, Held, Limits, Waiting},
-    queue::Stats,
+    admission::{Admission, Entry, Held, Limits, Stats, Waiting},
     resource::{Joint, Resource, Spent},
     slots::Slots,
     tokens::Tokens,

@@ -1,6 +1,6 @@
 use std::{task::Waker, time::Duration};
 
-use super::resource::{Claim, Resource, Spent};
+use super::resource::{Claim, Resource};
 use crate::policy::{CostTooLarge, Timestamp};
 
 /// Marks the end of a line and of the list of free places.
@@ -21,33 +21,56 @@ pub(super) struct Queue<R: Resource> {
     next_arrival: u64,
     /// The soonest instant at which a claimant of the last pass is due.
     next_due: Timestamp,
-    pub(super) stats: Stats,
+    pub(super) counts: Counts,
 }
 
-/// Totals since the beginning, and what is under way.
+/// What is counted under the lock.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Stats {
-    pub(crate) admitted: u64,
-    pub(crate) refused: u64,
-    pub(crate) cancelled: u64,
-    pub(crate) completed: u64,
-    pub(crate) succeeded: u64,
-    pub(crate) active: usize,
-    pub(crate) peak_active: usize,
-    pub(crate) waiting: usize,
-    pub(crate) busy: Duration,
+pub(super) struct Counts {
+    pub(super) admitted: u64,
+    pub(super) refused: u64,
+    /// Callers that went away before they were sent.
+    pub(super) abandoned: u64,
+    pub(super) peak_active: u64,
+    /// The time that the timed calls took, and how many they are.
+    busy: Duration,
+    timed: u32,
+    last_timed: Timestamp,
 }
 
-impl Stats {
-    /// The mean time from admission to release.
-    pub(crate) fn mean_latency(&self) -> Option<Duration> {
-        let mean = self
-            .busy
-            .as_nanos()
-            .checked_div(u128::from(self.completed))?;
-        Some(Duration::from_nanos(
-            u64::try_from(mean).unwrap_or(u64::MAX),
-        ))
+/// Calls are timed until there are more than one in this time: a second reading of the clock
+/// would be a quarter of what an admission costs.
+const TIMED_EVERY: Duration = Duration::from_micros(100);
+
+impl Counts {
+    /// The mean time from admission to release of the timed calls.
+    pub(super) fn mean_latency(&self) -> Option<Duration> {
+        self.busy.checked_div(self.timed)
+    }
+
+    /// Whether a call admitted at `now` is to be timed.
+    #[inline]
+    pub(super) fn is_timed(&mut self, now: Timestamp) -> bool {
+        let is_due = now >= self.last_timed + TIMED_EVERY;
+        if is_due {
+            self.last_timed = now;
+        }
+        is_due
+    }
+
+    pub(super) fn count_time(&mut self, took: Duration) {
+        if self.timed == u32::MAX {
+            (self.busy, self.timed) = (self.busy / 2, self.timed / 2);
+        }
+        self.busy = self.busy.saturating_add(took);
+        self.timed += 1;
+    }
+
+    /// Keeps the peak of calls in flight, of which `ended` are over.
+    #[inline]
+    pub(super) fn note_peak(&mut self, ended: u64) {
+        let active = self.admitted.saturating_sub(ended);
+        self.peak_active = self.peak_active.max(active);
     }
 }
 
@@ -111,7 +134,7 @@ impl<R: Resource> Queue<R> {
             waiting: 0,
             next_arrival: 0,
             next_due: Timestamp::MAX,
-            stats: Stats::default(),
+            counts: Counts::default(),
         }
     }
 
@@ -124,17 +147,14 @@ impl<R: Resource> Queue<R> {
         self.waiting
     }
 
-    /// Admits `ask` at once, or gives it back because it has to wait.
-    pub(super) fn try_admit(&mut self, ask: R::Ask, now: Timestamp) -> Result<R::Grant, R::Ask> {
-        if self.waiting > 0 {
-            return Err(ask);
+    /// Admits `ask` at once, unless it has to wait.
+    #[inline]
+    pub(super) fn try_admit(&mut self, ask: &R::Ask, now: Timestamp) -> Option<R::Grant> {
+        if self.waiting > 0 || !self.resource.is_free(ask, now) {
+            return None;
         }
-        self.resource.begin_pass();
-        if !matches!(self.resource.claim(&ask, now), Claim::Ready(_)) {
-            return Err(ask);
-        }
-        self.count_admission();
-        Ok(self.resource.take(ask, now, now))
+        self.counts.admitted += 1;
+        Some(self.resource.take(ask, now, now))
     }
 
     /// Puts `ask` at the end of its line. The next [`pass`](Self::pass) may serve it.
@@ -195,7 +215,7 @@ impl<R: Resource> Queue<R> {
                 Claim::Never(why) => {
                     let ask = self.unlink(ticket);
                     self.resource.left(&ask);
-                    self.stats.refused += 1;
+                    self.counts.refused += 1;
                     let waiter = taken(&mut self.places, ticket);
                     waiter.stage = Stage::Failed(why);
                     wake.extend(waiter.waker.take());
@@ -253,21 +273,7 @@ impl<R: Resource> Queue<R> {
         }
         if let Stage::Granted(grant, _) = self.vacate(ticket) {
             self.resource.undo(grant, now);
-            self.stats.active -= 1;
-            self.stats.admitted -= 1;
-        }
-    }
-
-    /// Returns what a call held.
-    pub(super) fn release(&mut self, grant: R::Grant, spent: Spent, now: Timestamp) {
-        self.resource.release(grant, spent, now);
-        self.stats.active -= 1;
-    }
-
-    pub(super) fn stats(&self) -> Stats {
-        Stats {
-            waiting: self.waiting,
-            ..self.stats
+            self.counts.admitted -= 1;
         }
     }
 
@@ -286,8 +292,7 @@ impl<R: Resource> Queue<R> {
         (waiter.due, waiter.armed) = (Timestamp::MAX, Timestamp::MAX);
         let ask = self.resource.undo(grant, now);
         self.resource.joined(&ask);
-        self.stats.active -= 1;
-        self.stats.admitted -= 1;
+        self.counts.admitted -= 1;
         taken(&mut self.places, ticket).stage = Stage::Waiting(ask);
         self.link(ticket);
         self.pass(now, wake);
@@ -296,18 +301,11 @@ impl<R: Resource> Queue<R> {
     fn grant(&mut self, ticket: u32, at: Timestamp, now: Timestamp, wake: &mut Vec<Waker>) {
         let ask = self.unlink(ticket);
         self.resource.left(&ask);
-        let grant = self.resource.take(ask, at, now);
-        self.count_admission();
+        let grant = self.resource.take(&ask, at, now);
+        self.counts.admitted += 1;
         let waiter = taken(&mut self.places, ticket);
         waiter.stage = Stage::Granted(grant, now);
         wake.extend(waiter.waker.take());
-    }
-
-    fn count_admission(&mut self) {
-        let stats = &mut self.stats;
-        stats.admitted += 1;
-        stats.active += 1;
-        stats.peak_active = stats.peak_active.max(stats.active);
     }
 
     /// The waiter that came first among those at which the lines' cursors stand.

@@ -21,6 +21,9 @@ pub(crate) trait Resource {
         0
     }
 
+    /// Whether `ask` can be served at `now` if nobody waits.
+    fn is_free(&self, ask: &Self::Ask, now: Timestamp) -> bool;
+
     /// Forgets all claims: a new pass over the waiters begins.
     fn begin_pass(&mut self);
 
@@ -29,7 +32,11 @@ pub(crate) trait Resource {
     fn claim(&mut self, ask: &Self::Ask, now: Timestamp) -> Claim;
 
     /// Takes what was found [`Claim::Ready`], as of the instant `at` and sent at `now`.
-    fn take(&mut self, ask: Self::Ask, at: Timestamp, now: Timestamp) -> Self::Grant;
+    fn take(&mut self, ask: &Self::Ask, at: Timestamp, now: Timestamp) -> Self::Grant;
+
+    /// Whether returning `grant` changes nothing that anybody could wait for. It then need not
+    /// be returned.
+    fn is_inert(grant: &Self::Grant, spent: Spent) -> bool;
 
     /// Returns a grant.
     fn release(&mut self, grant: Self::Grant, spent: Spent, now: Timestamp);
@@ -73,6 +80,17 @@ pub(crate) enum Spent {
     AtLeast(Usage),
 }
 
+impl Spent {
+    /// As much as was reserved, for all anybody knows.
+    pub(crate) const AS_RESERVED: Self = Self::AtLeast(Usage::UNKNOWN);
+
+    /// Whether the reservation stands as it was made.
+    #[inline]
+    pub(crate) fn is_as_reserved(self) -> bool {
+        matches!(self, Self::Exactly(usage) | Self::AtLeast(usage) if usage == Usage::UNKNOWN)
+    }
+}
+
 /// Two resources, granted together or not at all.
 #[derive(Debug)]
 pub(crate) struct Joint<A, B>(pub(crate) A, pub(crate) B);
@@ -89,6 +107,11 @@ impl<A: Resource, B: Resource> Resource for Joint<A, B> {
         self.0.line(a) * self.1.lines() + self.1.line(b)
     }
 
+    #[inline]
+    fn is_free(&self, (a, b): &Self::Ask, now: Timestamp) -> bool {
+        self.0.is_free(a, now) && self.1.is_free(b, now)
+    }
+
     fn begin_pass(&mut self) {
         self.0.begin_pass();
         self.1.begin_pass();
@@ -98,8 +121,14 @@ impl<A: Resource, B: Resource> Resource for Joint<A, B> {
         self.0.claim(a, now).and(self.1.claim(b, now))
     }
 
-    fn take(&mut self, (a, b): Self::Ask, at: Timestamp, now: Timestamp) -> Self::Grant {
+    #[inline]
+    fn take(&mut self, (a, b): &Self::Ask, at: Timestamp, now: Timestamp) -> Self::Grant {
         (self.0.take(a, at, now), self.1.take(b, at, now))
+    }
+
+    #[inline]
+    fn is_inert((a, b): &Self::Grant, spent: Spent) -> bool {
+        A::is_inert(a, spent) && B::is_inert(b, spent)
     }
 
     fn release(&mut self, (a, b): Self::Grant, spent: Spent, now: Timestamp) {

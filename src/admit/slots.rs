@@ -25,7 +25,7 @@ impl Slots {
     }
 
     /// Changes the limit. Those in flight stay; a smaller limit admits nobody until enough of
-    /// them have ended.
+    /// them have ended. Those that were admitted while there was no limit are not counted.
     pub(crate) fn set_limit(&mut self, limit: Option<NonZeroUsize>, now: Timestamp) {
         let was_full = self.is_full();
         self.limit = limit.map_or(usize::MAX, NonZeroUsize::get);
@@ -34,25 +34,34 @@ impl Slots {
         }
     }
 
+    #[inline]
     fn is_full(&self) -> bool {
         self.taken >= self.limit
     }
 
-    fn give_back(&mut self, now: Timestamp) {
+    fn give_back(&mut self, slot: Slot, now: Timestamp) {
         if self.is_full() {
             self.free_since = now;
         }
-        self.taken -= 1;
+        self.taken -= usize::from(slot.is_counted);
     }
 }
 
 /// A place held. Only [`Slots`] makes and takes it, so none is lost or invented.
 #[derive(Debug)]
-pub(crate) struct Slot(());
+pub(crate) struct Slot {
+    /// Whether there was a limit when it was taken.
+    is_counted: bool,
+}
 
 impl Resource for Slots {
     type Ask = ();
     type Grant = Slot;
+
+    #[inline]
+    fn is_free(&self, _: &(), _: Timestamp) -> bool {
+        !self.is_full()
+    }
 
     fn begin_pass(&mut self) {
         self.claimed = false;
@@ -69,17 +78,24 @@ impl Resource for Slots {
         Claim::Ready(self.free_since)
     }
 
-    fn take(&mut self, _: (), _: Timestamp, _: Timestamp) -> Slot {
-        self.taken += 1;
-        Slot(())
+    #[inline]
+    fn take(&mut self, _: &(), _: Timestamp, _: Timestamp) -> Slot {
+        let is_counted = self.limit < usize::MAX;
+        self.taken += usize::from(is_counted);
+        Slot { is_counted }
     }
 
-    fn release(&mut self, _: Slot, _: Spent, now: Timestamp) {
-        self.give_back(now);
+    #[inline]
+    fn is_inert(slot: &Slot, _: Spent) -> bool {
+        !slot.is_counted
     }
 
-    fn undo(&mut self, _: Slot, now: Timestamp) {
-        self.give_back(now);
+    fn release(&mut self, slot: Slot, _: Spent, now: Timestamp) {
+        self.give_back(slot, now);
+    }
+
+    fn undo(&mut self, slot: Slot, now: Timestamp) {
+        self.give_back(slot, now);
     }
 
     /// Nobody knows when a call will end.

@@ -40,6 +40,11 @@ impl Resource for Tokens {
     type Ask = Cost;
     type Grant = Reservation;
 
+    #[inline]
+    fn is_free(&self, cost: &Cost, now: Timestamp) -> bool {
+        self.bucket.is_ready(cost, now)
+    }
+
     fn begin_pass(&mut self) {
         self.claimed = false;
     }
@@ -58,14 +63,19 @@ impl Resource for Tokens {
         }
     }
 
-    fn take(&mut self, cost: Cost, at: Timestamp, now: Timestamp) -> Reservation {
-        self.bucket.take_late(&cost, at, now)
+    #[inline]
+    fn take(&mut self, cost: &Cost, at: Timestamp, now: Timestamp) -> Reservation {
+        self.bucket.take_late(cost, at, now)
+    }
+
+    #[inline]
+    fn is_inert(_: &Reservation, spent: Spent) -> bool {
+        spent.is_as_reserved()
     }
 
     fn release(&mut self, reservation: Reservation, spent: Spent, now: Timestamp) {
         match spent {
             Spent::Nothing => self.bucket.refund(reservation, now),
-            Spent::AtLeast(Usage::UNKNOWN) | Spent::Exactly(Usage::UNKNOWN) => {}
             Spent::Exactly(usage) => {
                 let used = known(reservation.cost(), usage);
                 self.bucket.settle(reservation, &used, now);

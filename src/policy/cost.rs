@@ -118,6 +118,7 @@ impl Cost {
 
     /// How much of `unit` this cost takes.
     #[must_use]
+    #[inline]
     pub const fn get(&self, unit: Unit) -> u64 {
         match unit.slot {
             Slot::Own(slot) => self.amounts[slot as usize],

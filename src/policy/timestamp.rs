@@ -38,6 +38,7 @@ impl Timestamp {
 
     /// The time from `earlier` to this instant, zero if `earlier` is not earlier.
     #[must_use]
+    #[inline]
     pub const fn since(self, earlier: Self) -> Duration {
         Duration::from_nanos(self.0.saturating_sub(earlier.0))
     }
@@ -52,6 +53,7 @@ impl Timestamp {
 impl std::ops::Add<Duration> for Timestamp {
     type Output = Self;
 
+    #[inline]
     fn add(self, duration: Duration) -> Self {
         Self(self.0.saturating_add(nanos(duration)))
     }
@@ -64,8 +66,13 @@ impl fmt::Debug for Timestamp {
 }
 
 /// A duration in nanoseconds; what does not fit is the longest that does.
-pub(crate) fn nanos(duration: Duration) -> u64 {
-    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+#[inline]
+pub(crate) const fn nanos(duration: Duration) -> u64 {
+    // Saturating on purpose: seconds that overflow give the maximum, whatever is added.
+    duration
+        .as_secs()
+        .saturating_mul(1_000_000_000)
+        .saturating_add(duration.subsec_nanos() as u64)
 }
 
 #[cfg(test)]

@@ -98,7 +98,15 @@ impl TokenBucket {
         Ok(ready)
     }
 
+    /// Whether `cost` is affordable at `now`. Cheaper than asking when.
+    #[must_use]
+    #[inline]
+    pub fn is_ready(&self, cost: &Cost, now: Timestamp) -> bool {
+        self.dimensions.iter().all(|dim| dim.is_ready(cost, now))
+    }
+
     /// Takes `cost` at `now`, whether it is affordable or not.
+    #[inline]
     pub fn take(&mut self, cost: &Cost, now: Timestamp) -> Reservation {
         self.take_late(cost, now, now)
     }
@@ -108,6 +116,7 @@ impl TokenBucket {
     /// A dimension whose burst is too small to bridge the delay is charged as of `at`, so that
     /// a late timer loses no rate; every other is charged as of `now`, as the provider will. The
     /// caller keeps `at` within the quota's slack.
+    #[inline]
     pub fn take_late(&mut self, cost: &Cost, at: Timestamp, now: Timestamp) -> Reservation {
         for dimension in &mut self.dimensions {
             dimension.take(cost, at, now, self.slack);
@@ -206,6 +215,7 @@ impl Dimension {
     }
 
     /// One token as `spent` counts it.
+    #[inline]
     fn token(&self) -> i128 {
         match self.limit.shape {
             Shape::Continuous { .. } => i128::from(self.limit.period),
@@ -214,6 +224,7 @@ impl Dimension {
     }
 
     /// The most that can be taken at once by a call of this cost.
+    #[inline]
     fn capacity(&self, cost: u64) -> u64 {
         match self.limit.shape {
             Shape::Continuous { burst: None } => self.largest.max(cost),
@@ -223,6 +234,7 @@ impl Dimension {
     }
 
     /// The most that could ever be taken at once.
+    #[inline]
     fn most(&self) -> u64 {
         match self.limit.shape {
             Shape::Continuous { burst: Some(burst) } => burst,
@@ -230,6 +242,7 @@ impl Dimension {
         }
     }
 
+    #[inline]
     fn spent_at(&self, now: Timestamp) -> i128 {
         match self.limit.shape {
             Shape::Continuous { .. } => {
@@ -243,6 +256,7 @@ impl Dimension {
     }
 
     /// Brings the state up to `now`; time going backwards is no time.
+    #[inline]
     fn advance(&mut self, now: Timestamp) {
         self.spent = self.spent_at(now);
         self.updated = self.updated.max(now);
@@ -257,6 +271,13 @@ impl Dimension {
     fn windows_on(&self, windows: u128) -> Timestamp {
         let ahead = windows.saturating_mul(u128::from(self.limit.period));
         self.resets_at + Duration::from_nanos(u64::try_from(ahead).unwrap_or(u64::MAX))
+    }
+
+    #[inline]
+    fn is_ready(&self, cost: &Cost, now: Timestamp) -> bool {
+        let cost = cost.get(self.limit.unit);
+        let room = i128::from(self.capacity(cost)) - i128::from(cost);
+        cost <= self.most() && self.spent_at(now) <= room * self.token()
     }
 
     fn ready_after(
@@ -293,12 +314,14 @@ impl Dimension {
         self.updated + Duration::from_nanos(u64::try_from(wait).unwrap_or(u64::MAX))
     }
 
+    #[inline]
     fn take(&mut self, cost: &Cost, at: Timestamp, now: Timestamp, slack: u64) {
         let cost = cost.get(self.limit.unit);
         if cost == 0 {
             return;
         }
-        self.advance(if self.bridges(slack, cost) { now } else { at });
+        let is_on_time = at == now || self.bridges(slack, cost);
+        self.advance(if is_on_time { now } else { at });
         self.spent += i128::from(cost) * self.token();
         self.largest = self.largest.max(cost);
     }

@@ -2,7 +2,7 @@ use std::{
     fmt,
     future::Future,
     pin::Pin,
-    task::{Context, Poll, ready},
+    task::{Context, Poll, Waker, ready},
 };
 
 use pin_project_lite::pin_project;
@@ -13,7 +13,7 @@ use super::handle::Metered;
 use crate::{
     admit::{Entry, Held, Spent, Waiting},
     error::{BoxError, Rejected},
-    outcome::{Completeness, Effect, Ending, Outcome, Usage, Verdict},
+    outcome::{Completeness, Effect, Ending, Outcome, Verdict},
     protocol::{self, Protocol},
 };
 
@@ -56,8 +56,8 @@ pin_project! {
             future: F,
             held: Option<Held<Metered>>,
         },
-        Refused {
-            rejected: Option<Rejected>,
+        Failed {
+            error: Option<BoxError>,
         },
         Done,
     }
@@ -66,26 +66,65 @@ pin_project! {
 impl<S, Req, P> ResponseFuture<S, Req, P>
 where
     S: Service<Req>,
+    S::Error: Into<BoxError>,
 {
-    pub(super) fn new(entry: Entry<Metered>, service: S, request: Req, protocol: P) -> Self {
+    #[inline]
+    pub(super) fn new(entry: Entry<Metered>, service: &mut S, request: Req, protocol: P) -> Self
+    where
+        S: Clone,
+    {
         let state = match entry {
-            Entry::Admitted(held) => State::Admitted {
-                held: Some(held),
-                next: Some((service, request)),
-            },
+            Entry::Admitted(held) => State::admitted(held, service, request),
             Entry::Queued(waiting) => State::Queued {
                 waiting,
                 timer: None,
-                next: Some((service, request)),
+                next: Some((service.clone(), request)),
             },
             Entry::Refused(rejected) => {
                 note_refusal(&rejected);
-                State::Refused {
-                    rejected: Some(rejected),
+                State::Failed {
+                    error: Some(rejected.into()),
                 }
             }
         };
         Self { state, protocol }
+    }
+}
+
+impl<S, Req> State<S, S::Future, Req>
+where
+    S: Service<Req>,
+    S::Error: Into<BoxError>,
+{
+    /// A call admitted at once goes straight to the inner service if that is ready. If not, the
+    /// very instance that was asked is kept, to be asked again with a real waker, and an unasked
+    /// clone takes its place: what stays behind waits for nothing.
+    #[inline]
+    fn admitted(mut held: Held<Metered>, service: &mut S, request: Req) -> Self
+    where
+        S: Clone,
+    {
+        match service.poll_ready(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(Ok(())) => {
+                held.sent();
+                let future = service.call(request);
+                Self::Called {
+                    future,
+                    held: Some(held),
+                }
+            }
+            Poll::Ready(Err(error)) => Self::Failed {
+                error: Some(error.into()),
+            },
+            Poll::Pending => {
+                let unpolled = service.clone();
+                let service = std::mem::replace(service, unpolled);
+                Self::Admitted {
+                    held: Some(held),
+                    next: Some((service, request)),
+                }
+            }
+        }
     }
 }
 
@@ -132,15 +171,19 @@ where
                     this.state.set(State::Called { future, held });
                 }
                 StateProj::Called { future, held } => {
-                    let result = ready!(future.poll(cx)).map_err(Into::into);
+                    let result = ready!(future.poll(cx));
                     let held = held.take().expect("taken only when done");
+                    let result = match result {
+                        Ok(response) => Ok(hold(this.protocol, response, held)),
+                        Err(error) => Err(give_back(this.protocol, error.into(), held)),
+                    };
                     this.state.set(State::Done);
-                    return Poll::Ready(conclude(this.protocol, result, held));
+                    return Poll::Ready(result);
                 }
-                StateProj::Refused { rejected } => {
-                    let rejected = rejected.take().expect("taken only when done");
+                StateProj::Failed { error } => {
+                    let error = error.take().expect("taken only when done");
                     this.state.set(State::Done);
-                    return Poll::Ready(Err(rejected.into()));
+                    return Poll::Ready(Err(error));
                 }
                 StateProj::Done => panic!("a rate-limited call was polled after it was ready"),
             }
@@ -148,34 +191,34 @@ where
     }
 }
 
-/// Lets the guard live as long as the protocol says, or releases it on an error.
-fn conclude<Req, Res, P: Protocol<Req, Res>>(
+/// Lets the guard live as long as the protocol says.
+#[inline]
+fn hold<Req, Res, P: Protocol<Req, Res>>(
     protocol: &P,
-    result: Result<Res, BoxError>,
+    response: Res,
     held: Held<Metered>,
-) -> Result<P::Response<Guard>, BoxError> {
-    match result {
-        Ok(response) => {
-            let outcome = protocol.classify(Ok(&response));
-            let guard = Guard {
-                held: Some(held),
-                is_success: outcome.is_success(),
-            };
-            Ok(protocol.hold(response, guard))
-        }
-        Err(error) => {
-            let outcome = protocol.classify(Err(&error));
-            held.finish(spent_by_failure(outcome), is_completed(outcome));
-            Err(error)
-        }
-    }
+) -> P::Response<Guard> {
+    let is_success = protocol.classify(Ok(&response)).is_success();
+    protocol.hold(response, Guard { held, is_success })
+}
+
+/// Releases the guard of a call that failed without a response.
+#[cold]
+fn give_back<Req, Res, P: Protocol<Req, Res>>(
+    protocol: &P,
+    error: BoxError,
+    mut held: Held<Metered>,
+) -> BoxError {
+    let outcome = protocol.classify(Err(&error));
+    held.finish(spent_by_failure(outcome), is_completed(outcome));
+    error
 }
 
 /// A call that an inner layer refused, or that never reached the server, cost nothing.
 fn spent_by_failure(outcome: Outcome) -> Spent {
     match (outcome.verdict(), outcome.effect()) {
         (Verdict::RefusedLocally, _) | (Verdict::ServerFault, Effect::None) => Spent::Nothing,
-        _ => Spent::AtLeast(Usage::UNKNOWN),
+        _ => Spent::AS_RESERVED,
     }
 }
 
@@ -208,7 +251,7 @@ where
             State::Queued { .. } => "queued",
             State::Admitted { .. } => "admitted",
             State::Called { .. } => "called",
-            State::Refused { .. } => "refused",
+            State::Failed { .. } => "failed",
             State::Done => "done",
         };
         write!(f, "rate_limit::ResponseFuture({state})")
@@ -225,7 +268,7 @@ where
 #[derive(Debug)]
 #[must_use = "dropping it releases what the call holds"]
 pub struct Guard {
-    held: Option<Held<Metered>>,
+    held: Held<Metered>,
     is_success: bool,
 }
 
@@ -236,20 +279,12 @@ impl protocol::Guard for Guard {
             Completeness::Partial => Spent::AtLeast(ending.usage()),
         };
         self.is_success &= ending.failure().is_none();
-        self.release(spent);
-    }
-}
-
-impl Guard {
-    fn release(&mut self, spent: Spent) {
-        if let Some(held) = self.held.take() {
-            held.finish(spent, Some(self.is_success));
-        }
+        self.held.finish(spent, Some(self.is_success));
     }
 }
 
 impl Drop for Guard {
     fn drop(&mut self) {
-        self.release(Spent::AtLeast(Usage::UNKNOWN));
+        self.held.finish(Spent::AS_RESERVED, Some(self.is_success));
     }
 }

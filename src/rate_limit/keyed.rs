@@ -215,7 +215,7 @@ where
             Ok(limiter) => enter(&limiter, protocol, &request),
             Err(full) => Entry::Refused(Rejected::TooManyKeys(full)),
         };
-        ResponseFuture::new(entry, self.inner.clone(), request, protocol.clone())
+        ResponseFuture::new(entry, &mut self.inner, request, protocol.clone())
     }
 }
 

@@ -59,7 +59,7 @@ where
 
     fn call(&mut self, request: Req) -> Self::Future {
         let entry = enter(&self.admission, &self.protocol, &request);
-        ResponseFuture::new(entry, self.inner.clone(), request, self.protocol.clone())
+        ResponseFuture::new(entry, &mut self.inner, request, self.protocol.clone())
     }
 }
 
