@@ -26,12 +26,13 @@ const X_SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
 /// | 429 | throttled |
 /// | 451 | region |
 /// | 498, 503, 529 | overloaded |
-/// | 408, 409, other 5xx | server fault, which may have acted |
+/// | 408, 409, 424, other 5xx | server fault, which may have acted |
 /// | other 4xx | caller's fault |
 ///
 /// A failure carries its [`retry_hint`](super::retry_hint) and, from `x-should-retry`, the
 /// server's [`Advice`]. Resets of quotas explain a refusal and are read on 403, 429, 498, 503
-/// and 529 only. 498 is one provider's status for a lack of capacity.
+/// and 529 only. Two statuses mean at hosts of models what they mean nowhere else: 498 a lack of
+/// capacity, 424 that the model behind the endpoint failed.
 ///
 /// This is the general rule; what only the body tells (a quota that is exhausted under 429, a
 /// key refused with 400) is for a provider's own classification.
@@ -75,7 +76,7 @@ fn classify_failure(status: u16, headers: &HeaderMap) -> Outcome {
         429 => (Throttled, said.or_else(|| hints.resets().any())),
         451 => (Region, said),
         498 | 503 | 529 => (Overloaded, said.or_else(|| hints.resets().any())),
-        408 | 409 | 500.. => (ServerFault, said),
+        408 | 409 | 424 | 500.. => (ServerFault, said),
         _ => (CallerFault, said),
     };
     let outcome = Outcome::new(verdict).with_advice(advice(headers));
@@ -196,6 +197,7 @@ mod tests {
             (409, ServerFault),
             (413, CallerFault),
             (422, CallerFault),
+            (424, ServerFault),
             (429, Throttled),
             (451, Region),
             (498, Overloaded),
@@ -214,7 +216,7 @@ mod tests {
 
     #[test]
     fn only_a_server_fault_may_have_had_an_effect() {
-        for status in [408, 409, 500, 502, 504, 522] {
+        for status in [408, 409, 424, 500, 502, 504, 522] {
             assert_eq!(head(status, &[]).effect(), Effect::Possible, "{status}");
         }
         for status in [400, 401, 402, 403, 404, 429, 451, 498, 503, 529] {
