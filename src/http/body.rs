@@ -22,6 +22,55 @@ use crate::{
 ///
 /// A body that reads its own stream implements this; [`Reported`](super::Reported) hands what
 /// it says to the guards of every layer around it.
+///
+/// ```
+/// use std::{pin::Pin, task::{Context, Poll}};
+/// use bytes::Bytes;
+/// use http_body::{Body, Frame};
+/// use tower_relay::{http::{Report, Reported, ResponseBody}, outcome::{Ending, Usage}, protocol::Guard};
+///
+/// /// One word at a time, each of them a token.
+/// struct Words(Vec<&'static str>, u64);
+///
+/// impl Body for Words {
+///     type Data = Bytes;
+///     type Error = std::convert::Infallible;
+///
+///     fn poll_frame(
+///         mut self: Pin<&mut Self>,
+///         _: &mut Context<'_>,
+///     ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+///         let word = self.0.pop();
+///         self.1 += u64::from(word.is_some());
+///         Poll::Ready(word.map(|word| Ok(Frame::data(word.into()))))
+///     }
+/// }
+///
+/// impl Report for Words {
+///     fn report(&self) -> Ending {
+///         let usage = Usage::UNKNOWN.output_tokens(self.1);
+///         match self.0.is_empty() {
+///             true => Ending::complete(usage),
+///             false => Ending::partial(usage),
+///         }
+///     }
+/// }
+///
+/// struct Settle;
+/// impl Guard for Settle {
+///     fn finish(self, ending: Ending) {
+///         assert_eq!(ending, Ending::complete(Usage::UNKNOWN.output_tokens(2)));
+///     }
+/// }
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() {
+/// use http_body_util::BodyExt;
+///
+/// let body = ResponseBody::<_, _, Reported>::new(Words(vec!["world", "hello"], 0), Settle);
+/// assert_eq!(body.collect().await.unwrap().to_bytes(), "helloworld");
+/// # }
+/// ```
 #[diagnostic::on_unimplemented(
     message = "the body `{Self}` does not report how the answer ended",
     label = "this body does not implement `Report`",
@@ -29,7 +78,8 @@ use crate::{
     note = "for bodies that report nothing use the protocol `Http`: reservations are then kept as they were estimated"
 )]
 pub trait Report {
-    /// What is known so far. A pure read: it changes nothing, and may be asked again.
+    /// What is known so far. A pure read: it changes nothing, does not panic, and may be asked
+    /// again.
     fn report(&self) -> Ending;
 }
 

@@ -1,142 +1,26 @@
 //! The feedback path over HTTP: guards in bodies, with the allocations counted.
 #![cfg(feature = "http")]
 
+mod script;
+
 use std::{
-    cell::{Cell, RefCell},
-    collections::VecDeque,
-    convert::Infallible,
-    future::Future,
+    cell::RefCell,
     panic::{AssertUnwindSafe, catch_unwind},
-    pin::{Pin, pin},
-    rc::Rc,
+    pin::Pin,
     task::{Context, Poll, Waker},
 };
 
 use bytes::Bytes;
-use http::{HeaderMap, Request, Response};
-use http_body::{Body, Frame, SizeHint};
-use http_body_util::{BodyExt, Empty, Full};
+use http::{Request, Response};
+use http_body::{Body, Frame};
+use http_body_util::{Empty, Full};
 use tower_relay::{
     http::{Http, Report, Reported, ResponseBody, UntilHead},
-    outcome::{Completeness, Ending, Outcome, Usage, Verdict},
+    outcome::{Ending, Outcome, Usage, Verdict},
     protocol::{Guard, Protocol},
 };
 
-/// What a guard was told; `Released` is a drop without a word.
-#[derive(Clone, Copy, Debug, PartialEq)]
-enum Heard {
-    Released,
-    Finished(Ending),
-}
-
-/// A guard that writes down what happens to it.
-struct Recorder<'a> {
-    heard: &'a RefCell<Vec<Heard>>,
-    armed: Cell<bool>,
-}
-
-impl<'a> Recorder<'a> {
-    fn new(heard: &'a RefCell<Vec<Heard>>) -> Self {
-        let armed = Cell::new(true);
-        Self { heard, armed }
-    }
-}
-
-impl Guard for Recorder<'_> {
-    fn finish(self, ending: Ending) {
-        self.armed.set(false);
-        self.heard.borrow_mut().push(Heard::Finished(ending));
-    }
-}
-
-impl Drop for Recorder<'_> {
-    fn drop(&mut self) {
-        if self.armed.get() {
-            self.heard.borrow_mut().push(Heard::Released);
-        }
-    }
-}
-
-enum Step {
-    Data(&'static str),
-    Trailers,
-    Wait,
-    Fail,
-    Panic,
-}
-
-/// A body that plays its script and, if asked, reports what it has played.
-struct Script {
-    steps: VecDeque<Step>,
-    /// Whether `is_end_stream` admits the end before it is polled.
-    foresees: bool,
-    seen: u64,
-    end: Completeness,
-    failure: Option<Outcome>,
-}
-
-fn script(steps: impl IntoIterator<Item = Step>) -> Script {
-    Script {
-        steps: steps.into_iter().collect(),
-        foresees: false,
-        seen: 0,
-        end: Completeness::Partial,
-        failure: None,
-    }
-}
-
-impl Body for Script {
-    type Data = Bytes;
-    type Error = &'static str;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        _: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, &'static str>>> {
-        let this = &mut *self;
-        let Some(step) = this.steps.pop_front() else {
-            return Poll::Ready(None);
-        };
-        let frame = match step {
-            Step::Data(data) => {
-                this.seen += 10;
-                match data {
-                    "[done]" => this.end = Completeness::Complete,
-                    "[error]" => this.failure = Some(Outcome::new(Verdict::Overloaded)),
-                    _ => {}
-                }
-                Ok(Frame::data(Bytes::from_static(data.as_bytes())))
-            }
-            Step::Trailers => Ok(Frame::trailers(HeaderMap::new())),
-            Step::Fail => Err("reset"),
-            Step::Wait => return Poll::Pending,
-            Step::Panic => panic!("the body is broken"),
-        };
-        Poll::Ready(Some(frame))
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.foresees && self.steps.is_empty()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        SizeHint::with_exact(77)
-    }
-}
-
-impl Report for Script {
-    fn report(&self) -> Ending {
-        let usage = Usage::UNKNOWN.input_tokens(3).output_tokens(self.seen);
-        let ending = match self.end {
-            Completeness::Complete => Ending::complete(usage),
-            _ => Ending::partial(usage),
-        };
-        match self.failure {
-            Some(failure) => ending.failed(failure),
-            None => ending,
-        }
-    }
-}
+use self::script::{Heard, Recorder, Script, Step, script};
 
 fn usage(output: u64) -> Usage {
     Usage::UNKNOWN.input_tokens(3).output_tokens(output)
@@ -498,21 +382,6 @@ fn a_guarded_body_is_send_and_sync_where_its_parts_are() {
     check::<ResponseBody<Full<Bytes>, Quiet>>();
     check::<ResponseBody<Full<Bytes>, Quiet, Http>>();
     check::<ResponseBody<Script, Quiet, Reported>>();
-}
-
-#[test]
-fn a_body_that_cannot_be_moved_is_held_all_the_same() {
-    let heard = RefCell::default();
-    let local = Rc::new(());
-    let body = Full::new(Bytes::from_static(b"x")).map_err(move |never: Infallible| {
-        let _ = &local;
-        never
-    });
-    let held = pin!(opaque(body, &heard));
-    let mut collected = pin!(held.collect());
-    let mut cx = Context::from_waker(Waker::noop());
-    assert!(collected.as_mut().poll(&mut cx).is_ready());
-    assert_eq!(*heard.borrow(), [COMPLETE]);
 }
 
 #[test]

@@ -1,6 +1,9 @@
 //! What the HTTP protocols read from requests, responses and a real client's errors.
 #![cfg(feature = "http")]
 
+#[cfg(feature = "hyper-util")]
+mod client;
+
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -133,70 +136,4 @@ fn facts_beside_the_request_come_before_its_own() {
         idempotency(Noted::new(AssumeIdempotent::new(UntilHead))),
         [sure, sure]
     );
-}
-
-#[cfg(feature = "hyper-util")]
-mod client {
-    use std::{future, io};
-
-    use hyper_util::{
-        client::legacy::{Client, connect::HttpConnector},
-        rt::{TokioExecutor, TokioIo},
-    };
-    use tokio::net::{TcpListener, TcpStream};
-    use tower_relay::{error::BoxError, outcome::Effect};
-
-    use super::*;
-
-    fn client() -> Client<HttpConnector, Full<Bytes>> {
-        Client::builder(TokioExecutor::new()).build_http()
-    }
-
-    fn effect(error: impl Into<BoxError>) -> Effect {
-        let outcome = http().classify(Err(&error.into()));
-        assert_eq!(outcome.verdict(), Verdict::ServerFault);
-        outcome.effect()
-    }
-
-    async fn listen() -> io::Result<(TcpListener, http::Uri)> {
-        let listener = TcpListener::bind("127.0.0.1:0").await?;
-        let uri = format!("http://{}/", listener.local_addr()?);
-        Ok((listener, uri.parse().expect("an address makes a URI")))
-    }
-
-    #[tokio::test]
-    async fn a_connection_that_fails_for_any_reason_had_no_effect() {
-        let connector = tower::service_fn(|_: http::Uri| {
-            future::ready(Err::<TokioIo<TcpStream>, _>("no certificate that we trust"))
-        });
-        let client = Client::builder(TokioExecutor::new()).build::<_, Full<Bytes>>(connector);
-        let uri = http::Uri::from_static("http://api.example/");
-        let error = client.get(uri).await.expect_err("nothing connects");
-        assert_eq!(effect(error), Effect::None);
-    }
-
-    #[tokio::test]
-    async fn a_refused_connection_had_no_effect() -> io::Result<()> {
-        let (listener, uri) = listen().await?;
-        drop(listener);
-        let error = client().get(uri).await.expect_err("nobody listens");
-        assert_eq!(effect(error), Effect::None);
-        Ok(())
-    }
-
-    #[tokio::test]
-    async fn a_server_that_hangs_up_after_the_request_may_have_acted() -> io::Result<()> {
-        let (listener, uri) = listen().await?;
-        let answer = tokio::spawn(client().get(uri));
-        let (connection, _) = listener.accept().await?;
-        connection.readable().await?;
-        while connection
-            .try_read(&mut [0; 1024])
-            .is_ok_and(|read| read > 0)
-        {}
-        drop(connection);
-        let error = answer.await?.expect_err("the server hung up");
-        assert_eq!(effect(error), Effect::Possible);
-        Ok(())
-    }
 }
