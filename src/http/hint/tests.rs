@@ -151,6 +151,23 @@ fn only_spent_dimensions_count_and_the_last_of_them_decides() {
 }
 
 #[test]
+fn the_last_reset_decides_in_whatever_order_they_come() {
+    let [a, b] = [
+        ("ratelimit", "\"a\";r=0;t=20"),
+        ("ratelimit", "\"b\";r=0;t=30"),
+    ];
+    assert_eq!(hint(&[a, b]), secs(30));
+    assert_eq!(hint(&[b, a]), secs(30));
+    let [spent, early, late] = [
+        ("ratelimit-remaining", "0"),
+        ("ratelimit-reset", "20"),
+        ("ratelimit-reset", "30"),
+    ];
+    assert_eq!(hint(&[spent, early, late]), secs(30));
+    assert_eq!(hint(&[late, early, spent]), secs(30));
+}
+
+#[test]
 fn a_remaining_of_minus_one_says_nothing() {
     let said = [
         ("x-ratelimit-remaining-tokens", "-1"),
@@ -248,11 +265,6 @@ fn the_ietf_field_is_read_in_both_its_forms() {
     ] {
         assert_eq!(hint(&[("ratelimit", field)]), wait, "{field}");
     }
-    let twice = [
-        ("ratelimit", "\"a\";r=0;t=20"),
-        ("ratelimit", "\"b\";r=0;t=30"),
-    ];
-    assert_eq!(hint(&twice), secs(30));
 }
 
 #[test]
