@@ -106,6 +106,7 @@
 mod body;
 mod classify;
 mod hint;
+mod layers;
 mod protocol;
 mod rejected;
 mod size;

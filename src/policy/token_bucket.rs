@@ -11,8 +11,8 @@ use super::{
 /// has been *spent* and lets it drain at the quota's rate. Deviations: several dimensions are
 /// tested together; what is spent may exceed the capacity after a settlement (debt); the
 /// capacity of a paced dimension grows to the largest cost seen. All arithmetic is in whole
-/// numbers (tokens × nanoseconds of the period), so nothing is lost however small the steps,
-/// and waits round up.
+/// numbers (tokens × nanoseconds of the period), so nothing is lost however small the steps.
+/// Waits round up to a nanosecond, which is all that pacing can cost in rate.
 ///
 /// ```
 /// use std::time::Duration;
@@ -390,3 +390,6 @@ impl Dimension {
         kept
     }
 }
+
+#[cfg(test)]
+mod tests;
