@@ -6,7 +6,7 @@
 
 use tokio::time::Instant;
 
-pub use crate::outcome::Idempotency;
+pub use crate::{clock::timestamp, outcome::Idempotency};
 use crate::{
     error::{BoxError, Rejected},
     outcome::{Effect, Ending, Outcome, Verdict},
