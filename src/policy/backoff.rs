@@ -259,7 +259,7 @@ mod tests {
         let exact = Backoff::default().jitter(Jitter::None);
         let range = |jitter| {
             let backoff = exact.jitter(jitter);
-            let mut at = |bits| backoff.delay(3, RetryCause::Fault, &mut Fixed(bits)) / 1_000_000;
+            let at = |bits| backoff.delay(3, RetryCause::Fault, &mut Fixed(bits)) / 1_000_000;
             (at(0).as_nanos(), at(u64::MAX).as_nanos())
         };
         assert_eq!(range(Jitter::Full), (1, 2_000));

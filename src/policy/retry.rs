@@ -65,7 +65,6 @@ impl RetryPolicy {
     pub const DEFAULT_HINT_JITTER_PERCENT: u32 = 10;
 
     /// The default policy, to be changed.
-    #[must_use]
     pub fn builder() -> RetryPolicyBuilder {
         RetryPolicyBuilder {
             policy: Self::default(),

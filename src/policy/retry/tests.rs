@@ -5,8 +5,8 @@ use crate::policy::{Growth, Jitter};
 
 const SECOND: Duration = Duration::from_secs(1);
 const MS: Duration = Duration::from_millis(1);
-const LEAST: Fixed = Fixed(0);
-const MOST: Fixed = Fixed(u64::MAX);
+const LEAST: u64 = 0;
+const MOST: u64 = u64::MAX;
 
 /// An instant that is not the start of the time line.
 fn t0() -> Timestamp {
@@ -28,13 +28,13 @@ fn first(
     policy: RetryPolicyBuilder,
     deadline: Option<Duration>,
     outcome: Outcome,
-    mut chance: Fixed,
+    chance: u64,
 ) -> Decision {
     let policy = policy.build().expect("it is valid");
     let deadline = deadline.map(|after| t0() + after);
     let mut attempts = Attempts::new(t0(), deadline, Idempotency::Unknown);
     let budget = &mut RetryBudget::default();
-    attempts.decide(&policy, &outcome, t0(), budget, &mut chance)
+    attempts.decide(&policy, &outcome, t0(), budget, &mut Fixed(chance))
 }
 
 /// How long after `t0` the retry is, and whether it was paid for.
@@ -135,7 +135,13 @@ fn what_may_have_had_an_effect_needs_an_idempotent_request() {
     let policy = policy().build().expect("it is valid");
     let decide = |idempotency, outcome: Outcome| {
         let budget = &mut RetryBudget::default();
-        Attempts::new(t0(), None, idempotency).decide(&policy, &outcome, t0(), budget, &mut LEAST)
+        Attempts::new(t0(), None, idempotency).decide(
+            &policy,
+            &outcome,
+            t0(),
+            budget,
+            &mut Fixed(LEAST),
+        )
     };
     let possible = Outcome::new(Verdict::ServerFault);
     assert_eq!(
@@ -183,11 +189,11 @@ fn a_hint_is_not_multiplied_by_the_number_of_retries() {
     let outcome = of(Verdict::Throttled).after(20 * SECOND);
     let mut waits = [0; 4];
     for wait in &mut waits {
-        let decision = attempts.decide(&policy, &outcome, t0(), &mut budget, &mut LEAST);
+        let decision = attempts.decide(&policy, &outcome, t0(), &mut budget, &mut Fixed(LEAST));
         *wait = retry(decision).0.as_secs();
     }
     assert_eq!(waits, [20, 20, 20, 20]);
-    let decision = attempts.decide(&policy, &outcome, t0(), &mut budget, &mut LEAST);
+    let decision = attempts.decide(&policy, &outcome, t0(), &mut budget, &mut Fixed(LEAST));
     assert_eq!(reason(decision), Reason::AttemptsSpent);
 }
 
@@ -197,7 +203,7 @@ fn the_backoff_grows_with_each_paid_retry_and_not_with_free_ones() {
     let mut attempts = Attempts::new(t0(), None, Idempotency::Unknown);
     let mut budget = RetryBudget::default();
     let mut decide = |outcome| {
-        let decision = attempts.decide(&policy, &outcome, t0(), &mut budget, &mut LEAST);
+        let decision = attempts.decide(&policy, &outcome, t0(), &mut budget, &mut Fixed(LEAST));
         let (wait, paid) = retry(decision);
         (wait.as_millis(), paid, budget.level())
     };
@@ -277,7 +283,13 @@ fn elapsed_time_counts_from_the_start_of_the_call() {
     let mut attempts = Attempts::new(t0(), None, Idempotency::Unknown);
     let mut at = |seconds: u32| {
         let (budget, fault) = (&mut RetryBudget::default(), of(Verdict::ServerFault));
-        attempts.decide(&policy, &fault, t0() + seconds * SECOND, budget, &mut LEAST)
+        attempts.decide(
+            &policy,
+            &fault,
+            t0() + seconds * SECOND,
+            budget,
+            &mut Fixed(LEAST),
+        )
     };
     assert_eq!(retry(at(8)).0, 9 * SECOND);
     assert_eq!(reason(at(8)), Reason::MaxElapsed);
@@ -324,7 +336,7 @@ fn an_empty_budget_ends_the_call_and_costs_nothing() {
     let mut budget = RetryBudget::new(18, 14, 5).expect("it is valid");
     let mut attempts = Attempts::new(t0(), None, Idempotency::Unknown);
     let mut decide =
-        |verdict| attempts.decide(&policy, &of(verdict), t0(), &mut budget, &mut LEAST);
+        |verdict| attempts.decide(&policy, &of(verdict), t0(), &mut budget, &mut Fixed(LEAST));
     assert_eq!(retry(decide(Verdict::ServerFault)).0, SECOND);
     assert_eq!(reason(decide(Verdict::Throttled)), Reason::BudgetEmpty);
     assert_eq!(budget.level(), 4);
@@ -335,13 +347,13 @@ fn an_empty_budget_ends_the_call_and_costs_nothing() {
         &of(Verdict::Throttled),
         t0(),
         &mut budget,
-        &mut LEAST,
+        &mut Fixed(LEAST),
     );
     assert_eq!(retry(decision).0, 4 * SECOND);
     assert_eq!(budget.level(), 0);
     // A free wait needs none.
     let absorbed = of(Verdict::Throttled).absorbed(t0());
-    let decision = attempts.decide(&policy, &absorbed, t0(), &mut budget, &mut LEAST);
+    let decision = attempts.decide(&policy, &absorbed, t0(), &mut budget, &mut Fixed(LEAST));
     assert_eq!(retry(decision), (MS, false));
 }
 
@@ -355,7 +367,7 @@ fn a_success_repays_what_the_last_retry_withdrew() {
         Verdict::ServerFault,
         Verdict::Throttled,
     ] {
-        let _ = attempts.decide(&policy, &of(verdict), t0(), &mut budget, &mut LEAST);
+        let _ = attempts.decide(&policy, &of(verdict), t0(), &mut budget, &mut Fixed(LEAST));
     }
     assert_eq!(budget.level(), 467);
     attempts.succeed(&mut budget);
@@ -373,7 +385,7 @@ fn nothing_is_sent_again_or_waited_out_without_a_request() {
     assert!(!attempts.is_last(2));
     assert!(attempts.is_last(1));
     let mut decide = |attempts: &mut Attempts, outcome| {
-        attempts.decide(&policy, &outcome, t0(), &mut budget, &mut LEAST)
+        attempts.decide(&policy, &outcome, t0(), &mut budget, &mut Fixed(LEAST))
     };
     let _ = decide(&mut attempts, of(Verdict::ServerFault));
     assert!(attempts.is_last(2));
