@@ -729,21 +729,14 @@ async fn a_call_dropped_at_any_await_leaves_nothing_behind() {
 #[tokio::test(start_paused = true)]
 async fn an_inner_service_that_dies_during_the_wait_ends_the_call() {
     let layer = layer(exact()).assume_idempotent();
-    let error = layer
-        .layer(Mortal::default())
-        .oneshot(Ask::default())
-        .await
-        .expect_err("it died");
+    let mut retry = layer.layer(Mortal::default());
+    let mut call = Box::pin(retry.ready().await.unwrap().call(Ask::default()));
+    let error = (&mut call).await.expect_err("it died");
     assert_eq!(error.downcast_ref::<Broken>().map(|error| error.0), Some(2));
     let snapshot = layer.handle().snapshot();
-    assert_eq!(
-        (
-            snapshot.calls(),
-            snapshot.waiting(),
-            snapshot.budget_level()
-        ),
-        (1, 0, 500)
-    );
+    assert_eq!((snapshot.calls(), snapshot.waiting()), (1, 0));
+    assert_eq!(snapshot.budget_level(), 500);
+    drop(call);
 }
 
 // === seeing and changing it ===
@@ -785,7 +778,9 @@ async fn a_policy_set_at_run_time_holds_for_calls_under_way() {
     let server = Server::new(repeat(9, || say(Verdict::ServerFault)));
     let layer = layer(exact());
     let handle = layer.handle();
-    let call = tokio::spawn(layer.layer(server.clone()).oneshot(Ask::default()));
+    let ask = Ask::default();
+    let copies = ask.copies.clone();
+    let call = tokio::spawn(layer.layer(server.clone()).oneshot(ask));
     tokio::time::sleep(150 * MS).await;
     assert_eq!(server.calls(), 2);
     handle.set_policy(exact().attempts(3).build().unwrap());
@@ -793,6 +788,8 @@ async fn a_policy_set_at_run_time_holds_for_calls_under_way() {
     assert!(!answer.outcome.is_success());
     assert_eq!(server.calls(), 3);
     assert_eq!(handle.policy().attempts(), 3);
+    // The third attempt is known to be the last.
+    assert_eq!(copies.load(Relaxed), 2);
 }
 
 #[tokio::test(start_paused = true)]
