@@ -37,18 +37,19 @@ impl Chance {
     }
 }
 
-/// What happens next, in the order of time; `usize` is the call.
+/// What happens next, in the order of time; the number is the call's.
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
 enum Event {
-    Sent(usize),
-    Over(usize, End),
+    Arrived,
+    Resent(usize),
+    Answered(usize),
+    TimedOut(usize),
 }
 
-/// How an attempt ends, as its client sees it.
-#[derive(PartialEq, Eq, PartialOrd, Ord)]
-enum End {
-    Answered,
-    TimedOut,
+struct Call {
+    attempts: Attempts,
+    arrived: Duration,
+    succeeded: bool,
 }
 
 struct Report {
@@ -59,60 +60,61 @@ struct Report {
 
 fn run(attempts: u32, mut budget: RetryBudget, seed: u64) -> Report {
     let policy = RetryPolicy::builder().attempts(attempts).build().unwrap();
-    let mut chance = Chance(seed);
-    let mut events = BinaryHeap::new();
-    let mut calls = Vec::new();
-    let mut arrival = Duration::ZERO;
-    while arrival < END {
-        let started = Timestamp::ZERO + arrival;
-        events.push(Reverse((started, Event::Sent(calls.len()))));
-        calls.push((
-            Attempts::new(started, None, Idempotency::Idempotent),
-            arrival,
-            false,
-        ));
-        arrival += chance.exponential(1.0 / ARRIVALS_PER_SECOND);
-    }
+    // Apart, so that the variants see the same arrivals and the same services.
+    let [mut arrivals, mut services, mut jitter] = [0, 1, 2].map(|n| Chance(seed << 8 | n << 60));
     let mut free_at = [Timestamp::ZERO; SERVERS];
+    let mut calls: Vec<Call> = Vec::new();
+    let mut events = BinaryHeap::from([Reverse((Timestamp::ZERO, Event::Arrived))]);
     while let Some(Reverse((now, event))) = events.pop() {
-        match event {
-            Event::Sent(call) => {
-                // First come first served: the server that is free soonest takes it.
-                let server = free_at.iter_mut().min().unwrap();
-                let begin = now.max(*server);
-                let slow = SLOW.contains(&begin.since(Timestamp::ZERO));
-                let mean = SERVICE_SECONDS * if slow { 5.0 } else { 1.0 };
-                *server = begin + chance.exponential(mean);
-                let over = if server.since(now) <= TIMEOUT {
-                    (*server, Event::Over(call, End::Answered))
-                } else {
-                    (now + TIMEOUT, Event::Over(call, End::TimedOut))
-                };
-                events.push(Reverse(over));
-            }
-            Event::Over(call, End::Answered) => {
-                calls[call].0.succeed(&mut budget);
-                calls[call].2 = true;
-            }
-            Event::Over(call, End::TimedOut) => {
-                let outcome = Outcome::new(Verdict::ServerFault);
-                let attempts = &mut calls[call].0;
-                if let Decision::Retry { at, .. } =
-                    attempts.decide(&policy, &outcome, now, &mut budget, &mut chance)
-                {
-                    events.push(Reverse((at, Event::Sent(call))));
+        let call = match event {
+            Event::Arrived => {
+                let arrived = now.since(Timestamp::ZERO);
+                let next = now + arrivals.exponential(1.0 / ARRIVALS_PER_SECOND);
+                if arrived < END {
+                    events.push(Reverse((next, Event::Arrived)));
                 }
+                calls.push(Call {
+                    attempts: Attempts::new(now, None, Idempotency::Idempotent),
+                    arrived,
+                    succeeded: false,
+                });
+                calls.len() - 1
             }
-        }
+            Event::Resent(call) => call,
+            Event::Answered(call) => {
+                calls[call].attempts.succeed(&mut budget);
+                calls[call].succeeded = true;
+                continue;
+            }
+            Event::TimedOut(call) => {
+                let outcome = Outcome::new(Verdict::ServerFault);
+                let attempts = &mut calls[call].attempts;
+                let decision = attempts.decide(&policy, &outcome, now, &mut budget, &mut jitter);
+                if let Decision::Retry { at, .. } = decision {
+                    events.push(Reverse((at, Event::Resent(call))));
+                }
+                continue;
+            }
+        };
+        // First come first served: the server that is free soonest takes it.
+        let server = free_at.iter_mut().min().unwrap();
+        let begin = now.max(*server);
+        let slow = SLOW.contains(&begin.since(Timestamp::ZERO));
+        *server = begin + services.exponential(SERVICE_SECONDS * if slow { 5.0 } else { 1.0 });
+        events.push(Reverse(if server.since(now) <= TIMEOUT {
+            (*server, Event::Answered(call))
+        } else {
+            (now + TIMEOUT, Event::TimedOut(call))
+        }));
     }
     report(&calls)
 }
 
-fn report(calls: &[(Attempts, Duration, bool)]) -> Report {
+fn report(calls: &[Call]) -> Report {
     let share = |from: Duration, to: Duration| {
-        let at = |time| calls.partition_point(|call| call.1 < time);
+        let at = |time| calls.partition_point(|call| call.arrived < time);
         let within = &calls[at(from)..at(to)];
-        within.iter().filter(|call| call.2).count() as f64 / within.len() as f64
+        within.iter().filter(|call| call.succeeded).count() as f64 / within.len() as f64
     };
     let recovery = (SLOW.end.as_secs()..END.as_secs() - 3)
         .map(Duration::from_secs)

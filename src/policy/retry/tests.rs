@@ -416,6 +416,13 @@ fn a_policy_that_cannot_work_is_refused_with_the_field() {
             .to_owned()
     };
     let builder = RetryPolicy::builder;
+    assert_eq!(
+        builder()
+            .attempts(7)
+            .build()
+            .map(|policy| policy.attempts()),
+        Ok(7)
+    );
     assert_eq!(field(builder().attempts(0)), "attempts");
     assert_eq!(field(builder().max_elapsed(Duration::ZERO)), "max_elapsed");
     assert_eq!(
@@ -428,8 +435,7 @@ fn a_policy_that_cannot_work_is_refused_with_the_field() {
     );
     assert!(builder().hint_jitter_percent(100).build().is_ok());
     assert_eq!(builder().build(), Ok(RetryPolicy::default()));
-    let few = builder().attempts(1).build().expect("it is valid");
-    assert_eq!(few.attempts(), 1);
+    assert!(builder().attempts(1).build().is_ok());
     assert_eq!(
         builder()
             .attempts(0)
