@@ -40,9 +40,24 @@ pub(crate) fn now() -> Timestamp {
     timestamp(Instant::now())
 }
 
-/// Where `instant` lies on the time line.
+/// Where `instant` lies on the time line that all layers share; what a layer of one's own says
+/// in [`Hint::Absorbed`](crate::outcome::Hint::Absorbed).
+///
+/// ```
+/// use std::time::Duration;
+/// use tokio::time::Instant;
+/// use tower_relay::{
+///     outcome::{Outcome, Verdict},
+///     protocol::timestamp,
+/// };
+///
+/// let soonest = Instant::now() + Duration::from_secs(3);
+/// let outcome = Outcome::new(Verdict::KeyRejected).absorbed(timestamp(soonest));
+/// assert!(outcome.hint().is_some());
+/// ```
+#[must_use]
 #[inline]
-pub(crate) fn timestamp(instant: Instant) -> Timestamp {
+pub fn timestamp(instant: Instant) -> Timestamp {
     let instant = instant.into_std();
     let origin = origin().monotonic;
     let head_start = Timestamp::ZERO + HEAD_START;

@@ -58,6 +58,16 @@ pub enum Effect {
     Possible,
 }
 
+/// Whether a request may be sent twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Idempotency {
+    /// Sending it twice has the effect of sending it once.
+    Idempotent,
+    /// Nobody promises that.
+    Unknown,
+}
+
 /// What the server itself says about trying again (`x-should-retry`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]

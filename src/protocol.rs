@@ -6,21 +6,12 @@
 
 use tokio::time::Instant;
 
+pub use crate::{clock::timestamp, outcome::Idempotency};
 use crate::{
     error::{BoxError, Rejected},
     outcome::{Effect, Ending, Outcome, Verdict},
     policy::Cost,
 };
-
-/// Whether a request may be sent twice.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Idempotency {
-    /// Sending it twice has the effect of sending it once.
-    Idempotent,
-    /// Nobody promises that.
-    Unknown,
-}
 
 /// What a layer holds on behalf of an admitted call.
 ///

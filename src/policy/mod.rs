@@ -18,18 +18,24 @@
 //!
 //! This module builds alone, with `--no-default-features`.
 
+mod backoff;
+mod budget;
 mod cost;
 mod error;
 mod quota;
+mod retry;
 mod rng;
 mod timestamp;
 mod token_bucket;
 
 use self::timestamp::nanos;
 pub use self::{
+    backoff::{Backoff, Growth, Jitter, RetryCause},
+    budget::{RetryBudget, Withdrawal},
     cost::{Cost, Unit},
     error::{CostTooLarge, InvalidConfig},
     quota::{Quota, QuotaBuilder},
+    retry::{Attempts, Charge, Decision, Reason, RetryPolicy, RetryPolicyBuilder},
     rng::Rng,
     timestamp::Timestamp,
     token_bucket::{Reservation, TokenBucket},

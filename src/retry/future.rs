@@ -1,0 +1,224 @@
+use std::{
+    fmt,
+    future::Future,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+};
+
+use pin_project_lite::pin_project;
+use tokio::time::Sleep;
+use tower_service::Service;
+
+use super::{Replay, RetryEvent, handle::Pending, layer::Shared};
+use crate::{
+    clock,
+    error::BoxError,
+    outcome::Outcome,
+    policy::{Attempts, Decision, Reason, Timestamp},
+    protocol::Protocol,
+};
+
+pin_project! {
+    /// The future of [`Retry`](super::Retry): all attempts of one call and the waits between.
+    ///
+    /// # Panics
+    ///
+    /// If polled after it is complete.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped at an attempt, it drops that attempt; dropped during a wait, it also gives back
+    /// what the next attempt took from the budget. The request is lost either way.
+    #[must_use = "futures do nothing unless polled"]
+    pub struct ResponseFuture<S, Req, P, R>
+    where
+        R: Replay<Req>,
+        S: Service<R::Request>,
+    {
+        #[pin]
+        step: Step<S::Future>,
+        service: S,
+        shared: Arc<Shared<P, R>>,
+        attempts: Attempts,
+        kept: Option<R::Request>,
+        resends: u32,
+        pending: Option<Pending>,
+    }
+}
+
+pin_project! {
+    #[project = StepProjection]
+    enum Step<F> {
+        Calling { #[pin] attempt: F },
+        Waiting { #[pin] timer: Sleep, until: Timestamp },
+        Readying,
+        Done,
+    }
+}
+
+impl<S, Req, P, R> ResponseFuture<S, Req, P, R>
+where
+    R: Replay<Req>,
+    S: Service<R::Request>,
+{
+    pub(super) const fn new(
+        attempt: S::Future,
+        service: S,
+        shared: Arc<Shared<P, R>>,
+        attempts: Attempts,
+        kept: Option<R::Request>,
+        resends: u32,
+    ) -> Self {
+        Self {
+            step: Step::Calling { attempt },
+            service,
+            shared,
+            attempts,
+            kept,
+            resends,
+            pending: None,
+        }
+    }
+}
+
+impl<S, Req, P, R> Future for ResponseFuture<S, Req, P, R>
+where
+    R: Replay<Req>,
+    S: Service<R::Request>,
+    S::Error: Into<BoxError>,
+    P: Protocol<R::Request, S::Response>,
+{
+    type Output = Result<S::Response, BoxError>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut this = self.project();
+        let Shared {
+            state,
+            protocol,
+            replay,
+            on_retry,
+        } = &**this.shared;
+        loop {
+            match this.step.as_mut().project() {
+                StepProjection::Calling { attempt } => {
+                    let mut result = ready!(attempt.poll(cx)).map_err(Into::into);
+                    let outcome = protocol.classify(result.as_ref());
+                    if outcome.is_success() {
+                        state.succeed(this.attempts);
+                        this.step.set(Step::Done);
+                        return Poll::Ready(result);
+                    }
+                    if !this
+                        .kept
+                        .as_ref()
+                        .is_some_and(|kept| replay.can_replay(kept))
+                    {
+                        this.attempts.not_replayable();
+                    }
+                    let now = clock::now();
+                    let (at, charge) = match state.decide(this.attempts, &outcome, now) {
+                        Decision::Retry { at, charge } => (at, charge),
+                        Decision::GiveUp(reason) => {
+                            log_end(&outcome, reason);
+                            if let (Ok(response), Some(_)) = (&mut result, outcome.hint()) {
+                                protocol.annotate(response, outcome);
+                            }
+                            this.step.set(Step::Done);
+                            return Poll::Ready(result);
+                        }
+                    };
+                    *this.pending = Some(Pending::new(state, charge));
+                    // Nothing of the failed attempt outlives it: connection, slot and key are
+                    // free during the wait.
+                    drop(result);
+                    let timer = clock::sleep_until(at);
+                    this.step.set(Step::Waiting { timer, until: at });
+                    *this.resends = this.resends.saturating_add(1);
+                    let event = RetryEvent {
+                        outcome,
+                        wait: at.since(now),
+                        resends: *this.resends,
+                        charge,
+                    };
+                    log_retry(&event);
+                    if let Some(on_retry) = on_retry {
+                        on_retry(&event);
+                    }
+                }
+                StepProjection::Waiting { mut timer, until } => {
+                    ready!(timer.as_mut().poll(cx));
+                    if clock::now() < *until {
+                        // Further away than a timer reaches.
+                        clock::reset(timer, *until);
+                    } else {
+                        this.step.set(Step::Readying);
+                    }
+                }
+                StepProjection::Readying => {
+                    if let Err(error) = ready!(this.service.poll_ready(cx)) {
+                        state.give_up(Reason::Final);
+                        *this.pending = None;
+                        this.step.set(Step::Done);
+                        return Poll::Ready(Err(error.into()));
+                    }
+                    let mut request = this
+                        .kept
+                        .take()
+                        .expect("only a request that was kept is retried");
+                    protocol.set_resends(&mut request, *this.resends);
+                    *this.kept = this.shared.keep(this.attempts, &request);
+                    if let Some(pending) = this.pending.take() {
+                        pending.sent();
+                    }
+                    let attempt = this.service.call(request);
+                    this.step.set(Step::Calling { attempt });
+                }
+                StepProjection::Done => panic!("polled after completion"),
+            }
+        }
+    }
+}
+
+fn log_retry(event: &RetryEvent) {
+    #[cfg(feature = "tracing")]
+    tracing::debug!(
+        layer = "retry",
+        verdict = ?event.outcome.verdict(),
+        wait = ?event.wait,
+        resends = event.resends,
+        free = event.charge == crate::policy::Charge::Free,
+        "sending again after a wait"
+    );
+    #[cfg(not(feature = "tracing"))]
+    let _ = event;
+}
+
+fn log_end(outcome: &Outcome, reason: Reason) {
+    // An answer that is final is no news.
+    #[cfg(feature = "tracing")]
+    if reason != Reason::Final {
+        tracing::debug!(
+            layer = "retry",
+            verdict = ?outcome.verdict(),
+            hint = ?outcome.hint(),
+            ?reason,
+            "giving up"
+        );
+    }
+    #[cfg(not(feature = "tracing"))]
+    let _ = (outcome, reason);
+}
+
+impl<S, Req, P, R> fmt::Debug for ResponseFuture<S, Req, P, R>
+where
+    R: Replay<Req>,
+    S: Service<R::Request>,
+{
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ResponseFuture")
+            .field("attempts", &self.attempts)
+            .field("pending", &self.pending)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,82 @@
+use std::{
+    fmt, mem,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use tower_service::Service;
+
+use super::{CloneReplay, Replay, ResponseFuture, layer::Shared};
+use crate::{
+    clock,
+    error::BoxError,
+    policy::Attempts,
+    protocol::{Plain, Protocol},
+};
+
+/// The service that [`RetryLayer`](super::RetryLayer) builds.
+///
+/// It is ready when the inner service is. A later attempt waits in the response future until
+/// the instance that it will call is ready again.
+pub struct Retry<S, P = Plain, R = CloneReplay> {
+    inner: S,
+    shared: Arc<Shared<P, R>>,
+}
+
+impl<S, P, R> Retry<S, P, R> {
+    pub(super) fn new(inner: S, shared: Shared<P, R>) -> Self {
+        let shared = Arc::new(shared);
+        Self { inner, shared }
+    }
+}
+
+impl<S, P, R, Req> Service<Req> for Retry<S, P, R>
+where
+    R: Replay<Req>,
+    S: Service<R::Request> + Clone,
+    S::Error: Into<BoxError>,
+    P: Protocol<R::Request, S::Response>,
+{
+    type Response = S::Response;
+    type Error = BoxError;
+    type Future = ResponseFuture<S, Req, P, R>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        self.inner.poll_ready(cx).map_err(Into::into)
+    }
+
+    fn call(&mut self, request: Req) -> Self::Future {
+        let Shared {
+            protocol, replay, ..
+        } = &*self.shared;
+        let request = replay.prepare(request);
+        let deadline = protocol.deadline(&request).map(clock::timestamp);
+        let attempts = Attempts::new(clock::now(), deadline, protocol.idempotency(&request));
+        let resends = protocol.resends(&request);
+        let kept = self.shared.keep(&attempts, &request);
+
+        // The instance that was polled ready is the one to be called.
+        let fresh = self.inner.clone();
+        let mut ready = mem::replace(&mut self.inner, fresh);
+        let first = ready.call(request);
+        ResponseFuture::new(first, ready, self.shared.clone(), attempts, kept, resends)
+    }
+}
+
+impl<S: Clone, P, R> Clone for Retry<S, P, R> {
+    fn clone(&self) -> Self {
+        Self {
+            inner: self.inner.clone(),
+            shared: self.shared.clone(),
+        }
+    }
+}
+
+impl<S: fmt::Debug, P, R> fmt::Debug for Retry<S, P, R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Retry")
+            .field("inner", &self.inner)
+            .field("state", &self.shared.state)
+            .finish_non_exhaustive()
+    }
+}

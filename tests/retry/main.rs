@@ -1,0 +1,8 @@
+//! What the retry layer promises, one claim a test.
+#![cfg(feature = "retry")]
+
+mod contract;
+mod decisions;
+mod handle;
+mod lifetime;
+mod world;
