@@ -5,13 +5,14 @@ use std::{
     future::{Ready, ready},
     pin::pin,
     task::{Context, Poll, Waker},
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use bytes::Bytes;
 use http_body::Body;
 use http_body_util::Full;
 use tower::Service;
+use tower_relay::policy::{Quota, Unit};
 
 /// The request of every figure.
 pub type Request = http::Request<Full<Bytes>>;
@@ -87,17 +88,29 @@ where
     }
 }
 
-/// The median time of one `work` over several rounds of `times`.
-pub fn time(times: u32, mut work: impl FnMut()) -> Duration {
-    let mut rounds: Vec<Duration> = (0..15)
-        .map(|_| {
-            let start = Instant::now();
-            for _ in 0..times {
-                work();
-            }
-            start.elapsed() / times
-        })
-        .collect();
-    rounds.sort();
-    rounds[rounds.len() / 2]
+/// Nanoseconds of one `work`: the least of several rounds, which other load disturbs least.
+pub fn nanos(times: u32, mut work: impl FnMut()) -> f64 {
+    let rounds = (0..25).map(|_| {
+        let start = Instant::now();
+        for _ in 0..times {
+            work();
+        }
+        start.elapsed().as_nanos() as f64 / f64::from(times)
+    });
+    rounds.fold(f64::INFINITY, f64::min)
+}
+
+/// A quota that admits whatever a bench can ask for.
+///
+/// # Panics
+///
+/// Never: the quota is valid.
+#[must_use]
+pub fn ample() -> Quota {
+    const MUCH: u64 = 1_000_000_000_000;
+    Quota::builder()
+        .requests_per_second(MUCH)
+        .burst(Unit::REQUESTS, MUCH)
+        .build()
+        .expect("a valid quota")
 }

@@ -1,124 +1,154 @@
-//! scratch
-use tower::Layer;
-use tower_relay::policy::*;
-use tower_relay::rate_limit::RateLimitLayer;
-use tower_relay_benches::*;
+//! What a call admitted at once costs in each layer: nanoseconds, instructions, allocations.
+//!
+//! `cargo bench -p tower-relay-benches --bench overhead`. Instructions are counted by callgrind
+//! where valgrind is installed.
 
-fn per(d: u32, f: impl FnMut()) -> f64 {
-    let mut f = f;
-    let start = std::time::Instant::now();
-    let mut best = f64::MAX;
-    for _ in 0..15 {
-        let s = std::time::Instant::now();
-        for _ in 0..d {
-            f();
+use std::{
+    hint::black_box,
+    process::{Command, Stdio},
+    sync::atomic::{AtomicU64, Ordering},
+};
+
+use tower::{Layer, Service};
+use tower_relay::{policy::RetryPolicy, rate_limit::RateLimitLayer, retry::RetryLayer};
+use tower_relay_benches::{Bare, Request, ample, call, nanos, request};
+
+const TIMES: u32 = 20_000;
+
+/// Name, the figure that must be kept, and the one aimed at.
+const CASES: [(&str, Option<(u32, u32)>); 5] = [
+    ("bare", None),
+    ("rate limit, until the body ends", Some((95, 70))),
+    ("rate limit, three dimensions", None),
+    ("retry", None),
+    ("retry and rate limit", None),
+];
+
+/// Runs `work` on the service of a case.
+fn with_case<T>(case: usize, work: impl FnOnce(&mut dyn FnMut(Request)) -> T) -> T {
+    let limit = || RateLimitLayer::http(ample());
+    match case {
+        0 => work(&mut calls(Bare)),
+        1 => work(&mut calls(limit().layer(Bare))),
+        2 => {
+            let cost = |_: &Request| {
+                tower_relay::policy::Cost::REQUEST
+                    .input_tokens(1_200)
+                    .output_tokens(800)
+            };
+            let quota = tower_relay::policy::Quota::builder()
+                .requests_per_second(1_000_000_000)
+                .input_tokens_per_minute(1_000_000_000_000_000)
+                .output_tokens_per_minute(1_000_000_000_000_000)
+                .burst(tower_relay::policy::Unit::REQUESTS, 1_000_000_000)
+                .build()
+                .expect("a valid quota");
+            work(&mut calls(
+                RateLimitLayer::http(quota).cost(cost).layer(Bare),
+            ))
         }
-        best = best.min(s.elapsed().as_nanos() as f64 / d as f64);
+        3 => work(&mut calls(RetryLayer::http().layer(Bare))),
+        _ => work(&mut calls(RetryLayer::http().layer(limit().layer(Bare)))),
     }
-    let _ = start;
-    best
+}
+
+fn calls<S, B>(mut service: S) -> impl FnMut(Request)
+where
+    S: Service<Request, Response = http::Response<B>>,
+    B: http_body::Body,
+{
+    move |request| call(&mut service, request)
 }
 
 fn main() {
-    if std::env::args().any(|a| a == "--cg") {
-        let rt = tokio::runtime::Builder::new_current_thread()
-            .enable_time()
-            .build()
-            .unwrap();
-        let _g = rt.enter();
-        let quota = Quota::builder()
-            .requests_per_second(1_000_000_000)
-            .burst(Unit::REQUESTS, 1_000_000_000)
-            .build()
-            .unwrap();
-        let mut limited = RateLimitLayer::new(quota).layer(Bare);
-        for _ in 0..100_000 {
-            call(&mut limited, request(false));
-        }
-        return;
-    }
-    let rt = tokio::runtime::Builder::new_current_thread()
+    let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
         .build()
-        .unwrap();
-    let _g = rt.enter();
-    let mut bare = Bare;
-    println!("bare {}", per(1_000_00, || call(&mut bare, request(false))));
+        .expect("a runtime");
+    let _context = runtime.enter();
+    let arguments: Vec<String> = std::env::args().collect();
+    if let [_, flag, case, headers, times] = &arguments[..] {
+        if flag == "--count" {
+            let number = |text: &String| text.parse::<usize>().expect("a number");
+            return count(number(case), headers == "6", number(times));
+        }
+    }
+    table();
+}
+
+/// The loop that callgrind looks at.
+fn count(case: usize, has_headers: bool, times: usize) {
+    with_case(case, |call| {
+        for _ in 0..times {
+            call(request(has_headers));
+        }
+    });
+}
+
+fn table() {
+    let atomic = AtomicU64::new(0);
+    let clock = nanos(TIMES, || drop(black_box(tokio::time::Instant::now())));
+    let swap = nanos(TIMES, || drop(black_box(atomic.swap(1, Ordering::AcqRel))));
+    println!("here a clock reading takes {clock:.0} ns and an atomic exchange {swap:.0} ns");
+    println!("a call includes the bare service and the making of the request\n");
     println!(
-        "clock {}",
-        per(1_000_00, || {
-            std::hint::black_box(tokio::time::Instant::now());
-        })
+        "{:32} {:>7} {:>7} {:>9} {:>13} {:>11} {:>9}",
+        "", "headers", "ns", "over bare", "instructions", "allocations", "of layers"
     );
-    let quota = Quota::builder()
-        .requests_per_second(1_000_000_000)
-        .burst(Unit::REQUESTS, 1_000_000_000)
-        .build()
-        .unwrap();
-    let mut limited = RateLimitLayer::new(quota).layer(Bare);
+    for (case, (name, figure)) in CASES.iter().enumerate() {
+        for has_headers in [false, true] {
+            row(case, name, *figure, has_headers);
+        }
+    }
     println!(
-        "rate {}",
-        per(1_000_00, || call(&mut limited, request(false)))
+        "\nattempts of the policy in the bench: {}",
+        RetryPolicy::default().attempts()
     );
-    println!("rate_u64 {}", per(1_000_00, || call(&mut limited, 5u64)));
+}
+
+fn row(case: usize, name: &str, figure: Option<(u32, u32)>, has_headers: bool) {
+    let time = |case| with_case(case, |call| nanos(TIMES, || call(request(has_headers))));
+    // Turn by turn, so that both see the same machine.
+    let (bare, own) = (0..3).fold((f64::INFINITY, f64::INFINITY), |(bare, own), _| {
+        (time(0).min(bare), time(case).min(own))
+    });
+    let made = request(has_headers);
+    let copied = allocation_counter::measure(|| drop(black_box(made.clone()))).count_total;
+    let allocated = with_case(case, |call| {
+        // What is allocated once, as the clock's origin, is not the call's.
+        call(request(has_headers));
+        let one = request(has_headers);
+        allocation_counter::measure(|| call(one)).count_total
+    });
+    let copies = if name.contains("retry") { copied } else { 0 };
     println!(
-        "rate_again {}",
-        per(1_000_00, || call(&mut limited, request(false)))
+        "{name:32} {:>7} {own:>7.0} {:>9.0} {:>13} {allocated:>11} {:>9}{}",
+        if has_headers { 6 } else { 0 },
+        own - bare,
+        instructions(case, has_headers).map_or("-".into(), |count| count.to_string()),
+        allocated.saturating_sub(copies),
+        figure.map_or(String::new(), |(must, aim)| format!(
+            "   must {must}, aim {aim} with a bare call of 23"
+        )),
     );
-    println!("bare_u64 {}", per(1_000_00, || call(&mut bare, 5u64)));
-    let a = std::sync::Arc::new(5);
-    println!(
-        "bare_arc {}",
-        per(1_000_00, || drop(std::hint::black_box(a.clone())))
-    );
-    let h = limited.handle();
-    println!("rate_enter {}", per(1_000_00, || h.bench_enter()));
-    println!("rate_stats {}", per(1_000_00, || h.bench_lock()));
-    println!("rate_clock {}", per(1_000_00, || h.bench_clock()));
-    println!(
-        "rate_callonly {}",
-        per(1_000_00, || {
-            drop(std::hint::black_box(tower::Service::call(
-                &mut limited,
-                5u64,
-            )))
-        })
-    );
-    println!(
-        "bare_callonly {}",
-        per(1_000_00, || {
-            drop(std::hint::black_box(tower::Service::call(&mut bare, 5u64)))
-        })
-    );
-    let m = std::sync::Mutex::new(5);
-    println!(
-        "lock {}",
-        per(1_000_00, || {
-            *m.lock().unwrap() += 1;
-        })
-    );
-    let q = Quota::builder()
-        .requests_per_second(1_000_000_000)
-        .burst(Unit::REQUESTS, 1_000_000_000)
-        .build()
-        .unwrap();
-    let mut b = TokenBucket::new(&q, Timestamp::ZERO);
-    let mut t = 0;
-    println!(
-        "bucket {}",
-        per(1_000_00, || {
-            t += 100;
-            let now = Timestamp::from_nanos(t);
-            std::hint::black_box(b.ready_at(&Cost::REQUEST).unwrap());
-            drop(b.take(&Cost::REQUEST, now));
-        })
-    );
-    println!(
-        "future {} bytes, request {}",
-        std::mem::size_of::<
-            tower_relay::rate_limit::ResponseFuture<Bare, Request, tower_relay::protocol::Plain>,
-        >(),
-        std::mem::size_of::<Request>()
-    );
-    println!("sleep {}", std::mem::size_of::<tokio::time::Sleep>());
+}
+
+/// Instructions of one call: the difference of two runs, so that starting up does not count.
+fn instructions(case: usize, has_headers: bool) -> Option<u64> {
+    let run = |times: u64| {
+        let this = std::env::current_exe().ok()?;
+        let output = Command::new("valgrind")
+            .args(["--tool=callgrind", "--callgrind-out-file=/dev/null"])
+            .arg(this)
+            .args(["--count", &case.to_string()])
+            .arg(if has_headers { "6" } else { "0" })
+            .arg(times.to_string())
+            .stdin(Stdio::null())
+            .output()
+            .ok()?;
+        let text = String::from_utf8_lossy(&output.stderr).into_owned();
+        let line = text.lines().find(|line| line.contains("Collected :"))?;
+        line.rsplit(' ').next()?.parse::<u64>().ok()
+    };
+    Some((run(3_000)? - run(1_000)?) / 2_000)
 }
