@@ -324,7 +324,11 @@ mod tests {
     use super::*;
 
     fn error(builder: QuotaBuilder) -> String {
-        builder.build().expect_err("it is invalid").to_string()
+        let error = builder.build().expect_err("it is invalid");
+        let text = error.to_string();
+        assert!(text.starts_with(error.field()), "{text}");
+        assert!(!error.field().is_empty());
+        text
     }
 
     #[test]
@@ -402,11 +406,14 @@ mod tests {
             .rate(Unit::TOKENS, 1, LONGEST_PERIOD)
             .window(Unit::TOKENS, 1, HOUR, HOUR)
             .slack(LONGEST_SLACK)
+            .max_in_flight(1)
             .build()
             .expect("every value is at its bound");
         assert_eq!(quota.slack(), LONGEST_SLACK);
         assert_eq!(quota.limits().len(), 2);
-        assert_eq!(quota.max_in_flight(), None);
+        assert_eq!(quota.max_in_flight(), NonZeroUsize::new(1));
+        let unlimited = Quota::builder().requests_per_hour(1).build();
+        assert_eq!(unlimited.expect("valid").max_in_flight(), None);
     }
 
     #[test]
@@ -415,12 +422,15 @@ mod tests {
             .requests_per_second(5)
             .requests_per_minute(100)
             .tokens_per_minute(9)
+            .input_tokens_per_minute(9)
+            .burst(Unit::TOKENS, 7)
             .burst(Unit::REQUESTS, 3)
             .burst(Unit::REQUESTS, 4)
             .build()
             .expect("it is valid");
         let bursts: Vec<_> = quota.limits().iter().map(|limit| limit.shape).collect();
-        let four = Shape::Continuous { burst: Some(4) };
-        assert_eq!(bursts, [four, four, Shape::Continuous { burst: None }]);
+        let burst = |burst| Shape::Continuous { burst };
+        let expected = [Some(4), Some(4), Some(7), None].map(burst);
+        assert_eq!(bursts, expected);
     }
 }

@@ -24,3 +24,33 @@ pub trait Rng {
         (spread >> 64) as u64
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Fixed(u64);
+
+    impl Rng for Fixed {
+        fn next_u64(&mut self) -> u64 {
+            self.0
+        }
+    }
+
+    #[test]
+    fn the_bits_are_spread_evenly_over_the_range() {
+        for (bits, most, drawn) in [
+            (0, 9, 0),
+            (u64::MAX / 10, 9, 0),
+            (u64::MAX / 10 + 1, 9, 1),
+            (u64::MAX / 2, 9, 4),
+            (u64::MAX / 2 + 1, 9, 5),
+            (u64::MAX, 9, 9),
+            (u64::MAX, 0, 0),
+            (u64::MAX / 2, u64::MAX, u64::MAX / 2),
+            (u64::MAX, u64::MAX, u64::MAX),
+        ] {
+            assert_eq!(Fixed(bits).up_to(most), drawn, "{bits} up to {most}");
+        }
+    }
+}
