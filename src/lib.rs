@@ -1,4 +1,74 @@
-//! Composable Tower middleware for calling other people's rate-limited, failing APIs.
+//! Composable [Tower](tower_service) middleware for calling other people's rate-limited,
+//! failing APIs, providers of language models first.
+//!
+//! Each layer wraps any `Service<Request>`. Stack them in front of a hyper, reqwest or
+//! async-openai client or inside an axum app, take one alone, or take a [policy] without Tower
+//! and test it in virtual time.
+//!
+//! ```
+//! use std::time::Duration;
+//! use http_body_util::Full;
+//! use tower::{ServiceBuilder, ServiceExt, service_fn};
+//! use tower_relay::{policy::Quota, rate_limit::RateLimitLayer, retry::RetryLayer};
+//!
+//! # #[tokio::main(flavor = "current_thread", start_paused = true)]
+//! # async fn main() -> Result<(), tower_relay::error::BoxError> {
+//! // In a program this is a hyper client; here it refuses the first call.
+//! let mut calls = 0;
+//! let client = service_fn(move |_: http::Request<Full<bytes::Bytes>>| {
+//!     calls += 1;
+//!     let status = if calls == 1 { 429 } else { 200 };
+//!     let response = http::Response::builder().status(status).header("retry-after", "2");
+//!     std::future::ready(response.body(Full::<bytes::Bytes>::from("{}")))
+//! });
+//! # let client = tower::buffer::Buffer::new(client, 8);
+//!
+//! let quota = Quota::builder().requests_per_minute(600).max_in_flight(50).build()?;
+//! let service = ServiceBuilder::new()
+//!     .layer(RetryLayer::http().assume_idempotent())
+//!     .layer(RateLimitLayer::http(quota))
+//!     .service(client);
+//!
+//! let start = tokio::time::Instant::now();
+//! let request = http::Request::post("http://localhost/v1/messages").body(Full::from("{}"))?;
+//! let response = service.oneshot(request).await?;
+//! assert_eq!(response.status(), 200);
+//! assert!(start.elapsed() >= Duration::from_secs(2));
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # The parts
+//!
+//! | module | feature | what it is |
+//! |---|---|---|
+//! | [`policy`], [`outcome`] | always | the rules, without clock, lock or runtime |
+//! | `rate_limit` | `rate-limit` | token buckets over any dimensions and calls in flight, keyed too |
+//! | `retry` | `retry` | retries by verdict, hint, deadline and a success-funded budget |
+//! | `http` | `http` | what status codes, headers and bodies mean |
+//! | `provider` | `provider` | what is particular to language models |
+//! | `protocol`, `call`, `error` | any layer | one strategy a layer, facts beside the request, refusals |
+//! | `testing` | `test-util` | services to test layers with |
+//!
+//! `full` is all of them; `hyper-util` recognises its client's failures to connect; `tracing`
+//! logs refusals and retries. Features only add.
+//!
+//! # Order
+//!
+//! From the outside: request facts, retry, rate limit, timeout of an attempt, client. Each
+//! attempt is then admitted and charged anew, and nothing is held while a retry waits.
+//!
+//! # Errors
+//!
+//! Every layer's error is a `BoxError`: the client's own, or a `Rejected` that says which layer
+//! refused, why, and when to come back.
+//!
+//! # Promises
+//!
+//! No task is spawned, no future boxed, nothing polls, and no call admitted at once allocates.
+//! The minimum Rust version is 1.85 and is raised in minor releases only. Defaults may change in
+//! minor releases, with a line in the changelog; each says where it is defined why it is so.
+#![forbid(unsafe_code)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 pub mod outcome;
@@ -24,3 +94,7 @@ pub mod rate_limit;
 pub mod retry;
 #[cfg(feature = "rate-limit")]
 pub mod snapshot;
+
+#[cfg(all(doctest, feature = "full"))]
+#[doc = include_str!("../README.md")]
+mod readme {}
