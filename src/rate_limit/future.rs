@@ -65,19 +65,66 @@ pin_project! {
 
 impl<S, Req, P> ResponseFuture<S, Req, P>
 where
-    S: Service<Req>,
+    S: Service<Req> + Clone,
     S::Error: Into<BoxError>,
 {
-    #[inline]
-    pub(super) fn new(entry: Entry<Metered>, service: &mut S, request: Req, protocol: P) -> Self
-    where
-        S: Clone,
-    {
+    /// A call admitted at once goes straight to the inner service if that is ready.
+    // Inlined, because each function that a request passes through by value copies it.
+    #[inline(always)]
+    pub(super) fn new(entry: Entry<Metered>, service: &mut S, request: Req, protocol: P) -> Self {
+        let mut held = match entry {
+            Entry::Admitted(held) => held,
+            entry => return Self::detained(entry, service, request, protocol),
+        };
+        let readiness = service.poll_ready(&mut Context::from_waker(Waker::noop()));
+        if !matches!(readiness, Poll::Ready(Ok(()))) {
+            return Self::unready(readiness, held, service, request, protocol);
+        }
+        held.sent();
+        Self {
+            state: State::Called {
+                future: service.call(request),
+                held: Some(held),
+            },
+            protocol,
+        }
+    }
+
+    /// The very instance that was asked is kept, to be asked again with a real waker, and an
+    /// unasked clone takes its place: what stays behind waits for nothing.
+    #[cold]
+    fn unready(
+        readiness: Poll<Result<(), S::Error>>,
+        held: Held<Metered>,
+        service: &mut S,
+        request: Req,
+        protocol: P,
+    ) -> Self {
+        let state = if let Poll::Ready(Err(error)) = readiness {
+            State::Failed {
+                error: Some(error.into()),
+            }
+        } else {
+            let unasked = service.clone();
+            State::Admitted {
+                held: Some(held),
+                next: Some((std::mem::replace(service, unasked), request)),
+            }
+        };
+        Self { state, protocol }
+    }
+
+    /// A call that waits or is refused.
+    #[cold]
+    fn detained(entry: Entry<Metered>, service: &S, request: Req, protocol: P) -> Self {
         let state = match entry {
-            Entry::Admitted(held) => State::admitted(held, service, request),
             Entry::Queued(waiting) => State::Queued {
                 waiting,
                 timer: None,
+                next: Some((service.clone(), request)),
+            },
+            Entry::Admitted(held) => State::Admitted {
+                held: Some(held),
                 next: Some((service.clone(), request)),
             },
             Entry::Refused(rejected) => {
@@ -88,43 +135,6 @@ where
             }
         };
         Self { state, protocol }
-    }
-}
-
-impl<S, Req> State<S, S::Future, Req>
-where
-    S: Service<Req>,
-    S::Error: Into<BoxError>,
-{
-    /// A call admitted at once goes straight to the inner service if that is ready. If not, the
-    /// very instance that was asked is kept, to be asked again with a real waker, and an unasked
-    /// clone takes its place: what stays behind waits for nothing.
-    #[inline]
-    fn admitted(mut held: Held<Metered>, service: &mut S, request: Req) -> Self
-    where
-        S: Clone,
-    {
-        match service.poll_ready(&mut Context::from_waker(Waker::noop())) {
-            Poll::Ready(Ok(())) => {
-                held.sent();
-                let future = service.call(request);
-                Self::Called {
-                    future,
-                    held: Some(held),
-                }
-            }
-            Poll::Ready(Err(error)) => Self::Failed {
-                error: Some(error.into()),
-            },
-            Poll::Pending => {
-                let unpolled = service.clone();
-                let service = std::mem::replace(service, unpolled);
-                Self::Admitted {
-                    held: Some(held),
-                    next: Some((service, request)),
-                }
-            }
-        }
     }
 }
 
@@ -170,16 +180,21 @@ where
                     let future = service.call(request);
                     this.state.set(State::Called { future, held });
                 }
-                StateProj::Called { future, held } => {
-                    let result = ready!(future.poll(cx));
-                    let held = held.take().expect("taken only when done");
-                    let result = match result {
-                        Ok(response) => Ok(hold(this.protocol, response, held)),
-                        Err(error) => Err(give_back(this.protocol, error.into(), held)),
-                    };
-                    this.state.set(State::Done);
-                    return Poll::Ready(result);
-                }
+                StateProj::Called { future, held } => match future.poll(cx) {
+                    Poll::Pending => return Poll::Pending,
+                    Poll::Ready(Ok(response)) => {
+                        let held = held.take().expect("taken only when done");
+                        this.state.set(State::Done);
+                        let is_success = this.protocol.classify(Ok(&response)).is_success();
+                        let guard = Guard { held, is_success };
+                        return Poll::Ready(Ok(this.protocol.hold(response, guard)));
+                    }
+                    Poll::Ready(Err(error)) => {
+                        let held = held.take().expect("taken only when done");
+                        this.state.set(State::Done);
+                        return Poll::Ready(Err(give_back(this.protocol, error.into(), held)));
+                    }
+                },
                 StateProj::Failed { error } => {
                     let error = error.take().expect("taken only when done");
                     this.state.set(State::Done);
@@ -189,17 +204,6 @@ where
             }
         }
     }
-}
-
-/// Lets the guard live as long as the protocol says.
-#[inline]
-fn hold<Req, Res, P: Protocol<Req, Res>>(
-    protocol: &P,
-    response: Res,
-    held: Held<Metered>,
-) -> P::Response<Guard> {
-    let is_success = protocol.classify(Ok(&response)).is_success();
-    protocol.hold(response, Guard { held, is_success })
 }
 
 /// Releases the guard of a call that failed without a response.
