@@ -27,6 +27,8 @@ use crate::outcome::{Advice, Effect, Hint, Idempotency, Outcome, Verdict};
 ///   would not end before the deadline and `max_elapsed`, is not begun: the call fails at once.
 /// * Waiting for a layer of ours ([`Hint::Absorbed`], or a local refusal) is not a retry: it
 ///   costs no attempt, no budget and no backoff, and only deadline and `max_elapsed` bound it.
+///   An absorbed instant is taken as it is, because the layer that named it has a queue of its
+///   own; a local refusal's is jittered like a hint.
 ///   The last attempt alone is not waited out, because its request is gone.
 ///
 /// ```
@@ -215,7 +217,7 @@ pub enum Reason {
 
 impl Reason {
     /// All reasons.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: &[Self] = &[
         Self::Final,
         Self::Stopped,
         Self::NotIdempotent,

@@ -18,6 +18,11 @@ use crate::{
 ///
 /// It is ready when the inner service is. A later attempt waits in the response future until
 /// the instance that it will call is ready again.
+///
+/// # Errors
+///
+/// The last attempt's own error, as it was. A response that is a failure is returned as it was,
+/// too; if it has a hint, its outcome is put beside it through [`Protocol::annotate`].
 pub struct Retry<S, P = Plain, R = CloneReplay> {
     inner: S,
     shared: Arc<Shared<P, R>>,
