@@ -10,7 +10,7 @@ use super::{CloneReplay, Replay, ResponseFuture, layer::Shared};
 use crate::{
     clock,
     error::BoxError,
-    policy::Attempts,
+    policy::{Attempts, Timestamp},
     protocol::{Plain, Protocol},
 };
 
@@ -56,7 +56,7 @@ where
         } = &*self.shared;
         let request = replay.prepare(request);
         let deadline = protocol.deadline(&request).map(clock::timestamp);
-        let attempts = Attempts::new(clock::now(), deadline, protocol.idempotency(&request));
+        let attempts = Attempts::new(Timestamp::MAX, deadline, protocol.idempotency(&request));
         let resends = protocol.resends(&request);
         let kept = self.shared.keep(&attempts, &request);
 
