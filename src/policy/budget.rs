@@ -45,8 +45,8 @@ pub struct Withdrawal {
 }
 
 impl RetryBudget {
-    /// Tokens of a full budget: enough for 35 retries in a row, a handful of callers' worth,
-    /// and few enough to be spent within a second of an outage.
+    /// Tokens of a full budget: enough for 35 retries in a row, so that a passing fault is
+    /// hidden from everybody, and few enough to be spent in the first second of an outage.
     pub const DEFAULT_CAPACITY: u32 = 500;
     /// Tokens of a retry after a failure: with one token back per success, fourteen
     /// successes pay for one retry in vain, which a server near its limit can bear.

@@ -27,6 +27,8 @@ use crate::outcome::{Advice, Effect, Hint, Idempotency, Outcome, Verdict};
 ///   would not end before the deadline and `max_elapsed`, is not begun: the call fails at once.
 /// * Waiting for a layer of ours ([`Hint::Absorbed`], or a local refusal) is not a retry: it
 ///   costs no attempt, no budget and no backoff, and only deadline and `max_elapsed` bound it.
+///   An absorbed instant is taken as it is, because the layer that named it has a queue of its
+///   own; a local refusal's is jittered like a hint.
 ///   The last attempt alone is not waited out, because its request is gone.
 ///
 /// ```
@@ -107,7 +109,7 @@ impl RetryPolicyBuilder {
     }
 
     /// How long after the call's start the last attempt may begin; [`Duration::MAX`] for no
-    /// limit. Default: 10 minutes.
+    /// limit. The time an attempt takes counts too. Default: 10 minutes.
     pub const fn max_elapsed(mut self, elapsed: Duration) -> Self {
         self.policy.max_elapsed = elapsed;
         self
@@ -215,7 +217,7 @@ pub enum Reason {
 
 impl Reason {
     /// All reasons.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: &[Self] = &[
         Self::Final,
         Self::Stopped,
         Self::NotIdempotent,
@@ -270,7 +272,8 @@ pub struct Attempts {
 }
 
 impl Attempts {
-    /// A call that starts now, with what does not change from attempt to attempt.
+    /// A call that started at `started`, with what does not change from attempt to attempt.
+    /// [`Timestamp::MAX`] leaves the start open until [`start`](Self::start).
     #[must_use]
     pub const fn new(
         started: Timestamp,
@@ -284,6 +287,14 @@ impl Attempts {
             replayable: true,
             retries: 0,
             withdrawn: None,
+        }
+    }
+
+    /// Fixes the start, if it is open still; the first decision does it otherwise. As time
+    /// passes only while a call waits, one that never has to needs no clock.
+    pub fn start(&mut self, now: impl FnOnce() -> Timestamp) {
+        if self.started == Timestamp::MAX {
+            self.started = now();
         }
     }
 
@@ -309,6 +320,7 @@ impl Attempts {
         budget: &mut RetryBudget,
         rng: &mut impl Rng,
     ) -> Decision {
+        self.start(|| now);
         let (at, way) = match self.plan(policy, outcome, now, rng) {
             Ok(plan) => plan,
             Err(reason) => return Decision::GiveUp(reason),

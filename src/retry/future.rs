@@ -102,7 +102,12 @@ where
         loop {
             match this.step.as_mut().project() {
                 StepProjection::Calling { attempt } => {
-                    let mut result = ready!(attempt.poll(cx)).map_err(Into::into);
+                    let Poll::Ready(result) = attempt.poll(cx) else {
+                        // Until it waits, no time has passed and no clock is needed.
+                        this.attempts.start(clock::now);
+                        return Poll::Pending;
+                    };
+                    let mut result = result.map_err(Into::into);
                     let outcome = protocol.classify(result.as_ref());
                     if outcome.is_success() {
                         state.succeed(this.attempts);

@@ -80,7 +80,19 @@ impl<P, R> RetryLayer<P, R> {
         self.map(|protocol| ClassifyFn::new(protocol, classify))
     }
 
-    /// This layer with another [deadline](crate::protocol::Protocol::deadline) of requests.
+    /// This layer with another [deadline](crate::protocol::Protocol::deadline) of requests: no
+    /// wait is begun that would not end before it.
+    ///
+    /// ```
+    /// use tokio::time::Instant;
+    /// use tower_relay::retry::RetryLayer;
+    ///
+    /// struct Query {
+    ///     deadline: Option<Instant>,
+    /// }
+    /// let layer = RetryLayer::default().deadline(|query: &Query| query.deadline);
+    /// # drop(layer);
+    /// ```
     #[must_use]
     pub fn deadline<Req, F>(self, deadline: F) -> RetryLayer<DeadlineFn<P, F>, R>
     where
@@ -117,6 +129,27 @@ impl<P, R> RetryLayer<P, R> {
 
     /// This layer with a callback before each wait for another attempt. It runs on the caller's
     /// task with no lock held.
+    ///
+    /// ```
+    /// use std::sync::{
+    ///     Arc,
+    ///     atomic::{AtomicU32, Ordering},
+    /// };
+    /// use tower::{Layer, ServiceExt, service_fn};
+    /// use tower_relay::{error::BoxError, retry::RetryLayer};
+    ///
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() {
+    /// let retries = Arc::new(AtomicU32::new(0));
+    /// let counter = retries.clone();
+    /// let layer = RetryLayer::default().assume_idempotent().on_retry(move |event| {
+    ///     counter.store(event.resends(), Ordering::Relaxed);
+    /// });
+    /// let broken = service_fn(|_: ()| async { Err::<(), _>(BoxError::from("broken pipe")) });
+    /// assert!(layer.layer(broken).oneshot(()).await.is_err());
+    /// assert_eq!(retries.load(Ordering::Relaxed), 4);
+    /// # }
+    /// ```
     #[must_use]
     pub fn on_retry(mut self, callback: impl Fn(&RetryEvent) + Send + Sync + 'static) -> Self {
         self.on_retry = Some(Arc::new(callback));

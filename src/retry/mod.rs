@@ -19,7 +19,8 @@
 //! ```
 //!
 //! A layer inside that refuses with a time to come back, or says when it can serve the call
-//! after all, is waited for without spending an attempt.
+//! after all, is waited for without spending an attempt. A failure that is not retried is
+//! returned as it was, and a hint that came with it is written beside it for whoever is outside.
 //!
 //! # With the defaults
 //!

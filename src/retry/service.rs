@@ -10,7 +10,7 @@ use super::{CloneReplay, Replay, ResponseFuture, layer::Shared};
 use crate::{
     clock,
     error::BoxError,
-    policy::Attempts,
+    policy::{Attempts, Timestamp},
     protocol::{Plain, Protocol},
 };
 
@@ -18,6 +18,11 @@ use crate::{
 ///
 /// It is ready when the inner service is. A later attempt waits in the response future until
 /// the instance that it will call is ready again.
+///
+/// # Errors
+///
+/// The last attempt's own error, as it was. A response that is a failure is returned as it was,
+/// too; if it has a hint, its outcome is put beside it through [`Protocol::annotate`].
 pub struct Retry<S, P = Plain, R = CloneReplay> {
     inner: S,
     shared: Arc<Shared<P, R>>,
@@ -51,7 +56,7 @@ where
         } = &*self.shared;
         let request = replay.prepare(request);
         let deadline = protocol.deadline(&request).map(clock::timestamp);
-        let attempts = Attempts::new(clock::now(), deadline, protocol.idempotency(&request));
+        let attempts = Attempts::new(Timestamp::MAX, deadline, protocol.idempotency(&request));
         let resends = protocol.resends(&request);
         let kept = self.shared.keep(&attempts, &request);
 

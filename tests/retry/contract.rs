@@ -91,3 +91,25 @@ async fn every_service_of_one_layer_shares_one_budget() {
     assert_eq!(layer.handle().snapshot().given_up(Reason::BudgetEmpty), 1);
     assert_eq!(layer.handle().snapshot().budget_level(), 0);
 }
+
+#[tokio::test(start_paused = true)]
+async fn everything_is_debug_and_shows_no_request() {
+    let layer = layer(exact());
+    let mut retry = layer.layer(Mortal::default());
+    let call = retry.ready().await.unwrap().call(Ask::default());
+    for (shown, name) in [
+        (format!("{layer:?}"), "RetryLayer { state: State {"),
+        (
+            format!("{retry:?}"),
+            "Retry { inner: Mortal { called: true }",
+        ),
+        (format!("{call:?}"), "ResponseFuture { attempts: Attempts {"),
+        (
+            format!("{:?}", layer.handle()),
+            "RetryHandle(RetrySnapshot {",
+        ),
+    ] {
+        assert!(shown.starts_with(name), "{shown}");
+        assert!(!shown.contains("Ask"), "{shown}");
+    }
+}

@@ -82,6 +82,7 @@ async fn the_snapshot_counts_what_happened() {
     assert_eq!((snapshot.calls(), snapshot.successes()), (3, 2));
     assert_eq!((snapshot.retries(), snapshot.waited_out()), (2, 0));
     assert_eq!(snapshot.given_up(Reason::Final), 1);
+    assert_eq!(snapshot.given_up(Reason::AttemptsSpent), 0);
     assert_eq!(snapshot.budget_capacity(), 500);
 }
 

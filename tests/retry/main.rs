@@ -5,4 +5,6 @@ mod contract;
 mod decisions;
 mod handle;
 mod lifetime;
+#[cfg(feature = "tracing")]
+mod logs;
 mod world;

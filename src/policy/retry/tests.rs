@@ -296,6 +296,31 @@ fn elapsed_time_counts_from_the_start_of_the_call() {
 }
 
 #[test]
+fn a_start_left_open_is_fixed_by_the_first_wait_or_decision() {
+    let policy = policy()
+        .max_elapsed(10 * SECOND)
+        .build()
+        .expect("it is valid");
+    let decide = |attempts: &mut Attempts, seconds: u32| {
+        let (budget, fault) = (&mut RetryBudget::default(), of(Verdict::ServerFault));
+        let now = t0() + seconds * SECOND;
+        attempts.decide(&policy, &fault, now, budget, &mut Fixed(LEAST))
+    };
+    let open = || Attempts::new(Timestamp::MAX, None, Idempotency::Unknown);
+
+    let mut decided = open();
+    assert_eq!(retry(decide(&mut decided, 8)).0, 9 * SECOND);
+    assert_eq!(retry(decide(&mut decided, 15)).0, 17 * SECOND);
+    assert_eq!(reason(decide(&mut decided, 17)), Reason::MaxElapsed);
+
+    let mut waited = open();
+    waited.start(t0);
+    waited.start(|| unreachable!("it has started"));
+    assert_eq!(retry(decide(&mut waited, 8)).0, 9 * SECOND);
+    assert_eq!(reason(decide(&mut waited, 9)), Reason::MaxElapsed);
+}
+
+#[test]
 fn jitter_and_backoff_yield_where_only_the_hint_fits() {
     let hinted = |hint, deadline| {
         let outcome = of(Verdict::Throttled).after(hint);
