@@ -137,6 +137,7 @@ where
     R: ReadEnding<B>,
 {
     /// `body` with `guard` in it, or `body` alone if it has ended already.
+    #[inline]
     pub fn new(body: B, guard: G) -> Self
     where
         B: Body,

@@ -104,6 +104,7 @@ macro_rules! common {
 impl<Q, B: Body> Protocol<Request<Q>, Response<B>> for Http {
     type Response<G: Guard> = Response<ResponseBody<B, G>>;
 
+    #[inline]
     fn hold<G: Guard>(&self, response: Response<B>, guard: G) -> Self::Response<G> {
         response.map(|body| ResponseBody::new(body, guard))
     }
@@ -114,6 +115,7 @@ impl<Q, B: Body> Protocol<Request<Q>, Response<B>> for Http {
 impl<Q, B: Body + Report> Protocol<Request<Q>, Response<B>> for Reported {
     type Response<G: Guard> = Response<ResponseBody<B, G, Self>>;
 
+    #[inline]
     fn hold<G: Guard>(&self, response: Response<B>, guard: G) -> Self::Response<G> {
         response.map(|body| ResponseBody::new(body, guard))
     }
@@ -124,6 +126,7 @@ impl<Q, B: Body + Report> Protocol<Request<Q>, Response<B>> for Reported {
 impl<Q, B> Protocol<Request<Q>, Response<B>> for UntilHead {
     type Response<G: Guard> = Response<B>;
 
+    #[inline]
     fn hold<G: Guard>(&self, response: Response<B>, guard: G) -> Response<B> {
         guard.finish(Ending::UNKNOWN);
         response

@@ -62,6 +62,8 @@ where
     R: Replay<Req>,
     S: Service<R::Request>,
 {
+    // Inlined, because each function that a request passes through by value copies it.
+    #[inline(always)]
     pub(super) const fn new(
         attempt: S::Future,
         service: S,
@@ -102,18 +104,23 @@ where
         loop {
             match this.step.as_mut().project() {
                 StepProjection::Calling { attempt } => {
-                    let Poll::Ready(result) = attempt.poll(cx) else {
-                        // Until it waits, no time has passed and no clock is needed.
-                        this.attempts.start(clock::now);
-                        return Poll::Pending;
+                    let mut result = match attempt.poll(cx) {
+                        Poll::Pending => {
+                            // Until it waits, no time has passed and no clock is needed.
+                            this.attempts.start(clock::now);
+                            return Poll::Pending;
+                        }
+                        Poll::Ready(Ok(response)) => {
+                            if protocol.classify(Ok(&response)).is_success() {
+                                state.succeed(this.attempts);
+                                this.step.set(Step::Done);
+                                return Poll::Ready(Ok(response));
+                            }
+                            Ok(response)
+                        }
+                        Poll::Ready(Err(error)) => Err(error.into()),
                     };
-                    let mut result = result.map_err(Into::into);
                     let outcome = protocol.classify(result.as_ref());
-                    if outcome.is_success() {
-                        state.succeed(this.attempts);
-                        this.step.set(Step::Done);
-                        return Poll::Ready(result);
-                    }
                     if !this
                         .kept
                         .as_ref()

@@ -206,6 +206,7 @@ pub(super) struct Shared<P, R> {
 
 impl<P, R> Shared<P, R> {
     /// A copy of the request that is about to be sent, unless that is for the last time.
+    #[inline(always)]
     pub(super) fn keep<Req>(&self, attempts: &Attempts, request: &R::Request) -> Option<R::Request>
     where
         R: Replay<Req>,

@@ -54,10 +54,12 @@ pub struct CloneReplay;
 impl<Req: Clone> Replay<Req> for CloneReplay {
     type Request = Req;
 
+    #[inline]
     fn prepare(&self, request: Req) -> Req {
         request
     }
 
+    #[inline]
     fn copy(&self, request: &Req) -> Option<Req> {
         Some(request.clone())
     }

@@ -1,5 +1,5 @@
 use std::{
-    fmt, mem,
+    fmt,
     sync::Arc,
     task::{Context, Poll},
 };
@@ -59,12 +59,10 @@ where
         let attempts = Attempts::new(Timestamp::MAX, deadline, protocol.idempotency(&request));
         let resends = protocol.resends(&request);
         let kept = self.shared.keep(&attempts, &request);
-
-        // The instance that was polled ready is the one to be called.
-        let fresh = self.inner.clone();
-        let mut ready = mem::replace(&mut self.inner, fresh);
-        let first = ready.call(request);
-        ResponseFuture::new(first, ready, self.shared.clone(), attempts, kept, resends)
+        // The instance that was polled ready is called; later attempts ask a clone of it.
+        let first = self.inner.call(request);
+        let (service, shared) = (self.inner.clone(), self.shared.clone());
+        ResponseFuture::new(first, service, shared, attempts, kept, resends)
     }
 }
 

@@ -399,6 +399,14 @@ fn a_bucket_is_as_good_as_new_when_all_has_drained() {
         drop(bucket.take(&Cost::REQUEST, START));
     }
     assert_eq!(bucket.full_at(), START + 300 * MS);
+    let window = TokenBucket::new(
+        &Quota::builder()
+            .window(IMAGES, 5, DAY, DAY)
+            .build()
+            .expect("a valid quota"),
+        START,
+    );
+    assert_eq!(window.full_at(), START, "nothing is counted in the window");
 }
 
 #[test]
