@@ -399,7 +399,6 @@ fn the_layers_allocate_nothing_for_a_call_admitted_at_once() {
     let mut both = RetryLayer::http().layer(limit().layer(limit().layer(Bare)));
     let whole = |service: &mut dyn FnMut(Request)| {
         service(six_headers());
-        std::thread::sleep(Duration::from_millis(1));
         let request = six_headers();
         allocation_counter::measure(|| service(request)).count_total
     };
