@@ -6,6 +6,10 @@
     clippy::disallowed_methods,
     reason = "the one place that reads time and sleeps"
 )]
+#![cfg_attr(
+    not(any(feature = "rate-limit", feature = "retry")),
+    allow(dead_code, reason = "only layers that wait use all of it")
+)]
 
 #[cfg(feature = "http")]
 use std::time::SystemTime;
