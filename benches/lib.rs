@@ -1,4 +1,8 @@
 //! Tools the benches share: a counting allocator, a bare service, and a clock for loops.
+#![allow(
+    clippy::disallowed_methods,
+    reason = "a bench measures with the real clock"
+)]
 
 use std::{
     convert::Infallible,

@@ -2,6 +2,10 @@
 //!
 //! `cargo bench -p tower-relay-benches --bench overhead`. Instructions are counted by callgrind
 //! where valgrind is installed.
+#![allow(
+    clippy::disallowed_methods,
+    reason = "a bench measures with the real clock"
+)]
 
 use std::{
     hint::black_box,

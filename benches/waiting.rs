@@ -1,6 +1,10 @@
 //! Calls that wait: the rate they are delivered at, what one costs, and many callers at once.
 //!
 //! `cargo bench -p tower-relay-benches --bench waiting`
+#![allow(
+    clippy::disallowed_methods,
+    reason = "a bench measures with the real clock"
+)]
 
 use std::{
     convert::Infallible,

@@ -2,6 +2,14 @@
 //!
 //! Time is tokio's, so that a paused runtime makes every layer run in virtual time. The wall
 //! clock, needed for HTTP dates alone, is derived from the same reading and so is virtual too.
+#![expect(
+    clippy::disallowed_methods,
+    reason = "the one place that reads time and sleeps"
+)]
+#![cfg_attr(
+    not(any(feature = "rate-limit", feature = "retry")),
+    allow(dead_code, reason = "only layers that wait use all of it")
+)]
 
 #[cfg(feature = "http")]
 use std::time::SystemTime;

@@ -137,12 +137,14 @@ impl Cost {
         self
     }
 
+    #[cfg(any(test, feature = "rate-limit"))]
     pub(crate) fn add(&mut self, other: &Self) {
         for (mine, theirs) in self.amounts.iter_mut().zip(other.amounts) {
             *mine = mine.saturating_add(theirs);
         }
     }
 
+    #[cfg(any(test, feature = "rate-limit"))]
     pub(crate) fn sub(&mut self, other: &Self) {
         for (mine, theirs) in self.amounts.iter_mut().zip(other.amounts) {
             *mine = mine.saturating_sub(theirs);

@@ -66,7 +66,6 @@ pub(super) enum Shape {
 
 impl Quota {
     /// A quota under construction, with no limit yet.
-    #[must_use]
     pub const fn builder() -> QuotaBuilder {
         QuotaBuilder {
             limits: Vec::new(),

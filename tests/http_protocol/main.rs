@@ -1,4 +1,5 @@
 //! What the HTTP protocols read from requests, responses and a real client's errors.
+#![allow(clippy::disallowed_methods, reason = "a test measures and waits")]
 #![cfg(feature = "http")]
 
 #[cfg(feature = "hyper-util")]

@@ -1,4 +1,5 @@
 //! What the retry layer promises, one claim a test.
+#![allow(clippy::disallowed_methods, reason = "a test measures and waits")]
 #![cfg(feature = "retry")]
 
 mod contract;

@@ -1,2 +1,130 @@
-//! relay
-fn main() {}
+//! `relay demo`: what a provider's quota does to a batch, and what the layers make of it.
+#![allow(
+    clippy::disallowed_methods,
+    reason = "a program measures with the real clock"
+)]
+
+mod demo;
+
+use std::{
+    io::{self, Write},
+    process::ExitCode,
+};
+
+use clap::{Parser, Subcommand, error::ErrorKind};
+use tower_relay::error::BoxError;
+
+/// Calls rate-limited APIs without being refused.
+#[derive(Debug, Parser)]
+#[command(version, arg_required_else_help = false)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Runs a batch against an embedded provider with enforced quotas, blindly and through the
+    /// layers, and compares what the provider has counted.
+    Demo(demo::Options),
+}
+
+/// The run took place and found something wrong.
+const FAILED: u8 = 1;
+/// The command line makes no sense.
+const USAGE: u8 = 2;
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return no_run(&error),
+    };
+    let Command::Demo(options) = cli.command;
+    match run(&options) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::from(FAILED),
+        Err(error) if is_closed_pipe(&*error) => ExitCode::SUCCESS,
+        Err(error) => {
+            complain(&error.to_string());
+            ExitCode::from(FAILED)
+        }
+    }
+}
+
+/// Whether all books agree.
+fn run(options: &demo::Options) -> Result<bool, BoxError> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?;
+    runtime.block_on(demo::run(options))
+}
+
+/// Help and version as clap prints them; a mistake in one line.
+fn no_run(error: &clap::Error) -> ExitCode {
+    if matches!(
+        error.kind(),
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion
+    ) {
+        // Nobody may be reading; that is no mistake.
+        let _ = error.print();
+        return ExitCode::SUCCESS;
+    }
+    complain(&one_line(&error.to_string()));
+    ExitCode::from(USAGE)
+}
+
+/// The first paragraph of clap's message, in one line.
+fn one_line(message: &str) -> String {
+    let first = message.split("\n\n").next().unwrap_or(message);
+    let words: Vec<_> = first.split_whitespace().collect();
+    let line = words.join(" ");
+    line.strip_prefix("error: ").unwrap_or(&line).to_owned()
+}
+
+fn complain(problem: &str) {
+    // If standard error is closed too there is nobody to tell.
+    let _ = writeln!(io::stderr(), "relay: {problem}");
+}
+
+/// Whether the reader of our output has gone, as in `relay demo | head -1`.
+fn is_closed_pipe(error: &(dyn std::error::Error + 'static)) -> bool {
+    let cause = error.downcast_ref::<io::Error>();
+    cause.is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mistake(arguments: &[&str]) -> String {
+        let arguments = ["relay"].iter().chain(arguments);
+        one_line(
+            &Cli::try_parse_from(arguments)
+                .expect_err("wrong")
+                .to_string(),
+        )
+    }
+
+    #[test]
+    fn a_mistake_is_one_line_that_names_the_option_and_its_bounds() {
+        assert_eq!(
+            mistake(&["demo", "--workers", "0"]),
+            "invalid value '0' for '--workers <WORKERS>': 0 is not in 1..=200"
+        );
+        assert_eq!(
+            mistake(&["demo", "--time-scale", "fast"]),
+            "invalid value 'fast' for '--time-scale <TIME_SCALE>': invalid digit found in string"
+        );
+        assert_eq!(
+            mistake(&["demo", "--no-such"]),
+            "unexpected argument '--no-such' found"
+        );
+        assert!(mistake(&[]).starts_with("'relay' requires a subcommand"));
+    }
+
+    #[test]
+    fn the_command_line_is_sound() {
+        use clap::CommandFactory;
+        Cli::command().debug_assert();
+    }
+}

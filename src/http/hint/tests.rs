@@ -1,3 +1,4 @@
+#![expect(clippy::disallowed_methods, reason = "a test needs some instant")]
 use proptest::prelude::*;
 
 use super::*;

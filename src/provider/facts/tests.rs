@@ -1,3 +1,4 @@
+#![expect(clippy::disallowed_methods, reason = "a test needs some instant")]
 use std::{collections::VecDeque, convert::Infallible, time::Duration};
 
 use bytes::Bytes;

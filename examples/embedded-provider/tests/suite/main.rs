@@ -1,4 +1,5 @@
 //! The provider over a real socket: forms on the wire, quotas, and the life of a call.
+#![allow(clippy::disallowed_methods, reason = "a test measures and waits")]
 
 mod client;
 mod lifecycle;
