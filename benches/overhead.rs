@@ -14,7 +14,11 @@ use std::{
 };
 
 use tower::{Layer, Service};
-use tower_relay::{policy::RetryPolicy, rate_limit::RateLimitLayer, retry::RetryLayer};
+use tower_relay::{
+    policy::{Cost, Quota, Unit},
+    rate_limit::RateLimitLayer,
+    retry::RetryLayer,
+};
 use tower_relay_benches::{Bare, Request, ample, call, nanos, request};
 
 const TIMES: u32 = 20_000;
@@ -35,16 +39,12 @@ fn with_case<T>(case: usize, work: impl FnOnce(&mut dyn FnMut(Request)) -> T) ->
         0 => work(&mut calls(Bare)),
         1 => work(&mut calls(limit().layer(Bare))),
         2 => {
-            let cost = |_: &Request| {
-                tower_relay::policy::Cost::REQUEST
-                    .input_tokens(1_200)
-                    .output_tokens(800)
-            };
-            let quota = tower_relay::policy::Quota::builder()
+            let cost = |_: &Request| Cost::REQUEST.input_tokens(1_200).output_tokens(800);
+            let quota = Quota::builder()
                 .requests_per_second(1_000_000_000)
                 .input_tokens_per_minute(1_000_000_000_000_000)
                 .output_tokens_per_minute(1_000_000_000_000_000)
-                .burst(tower_relay::policy::Unit::REQUESTS, 1_000_000_000)
+                .burst(Unit::REQUESTS, 1_000_000_000)
                 .build()
                 .expect("a valid quota");
             work(&mut calls(
@@ -71,13 +71,13 @@ fn main() {
         .expect("a runtime");
     let _context = runtime.enter();
     let arguments: Vec<String> = std::env::args().collect();
-    if let [_, flag, case, headers, times] = &arguments[..] {
-        if flag == "--count" {
+    match &arguments[..] {
+        [_, flag, case, headers, times] if flag == "--count" => {
             let number = |text: &String| text.parse::<usize>().expect("a number");
-            return count(number(case), headers == "6", number(times));
+            count(number(case), headers == "6", number(times));
         }
+        _ => table(),
     }
-    table();
 }
 
 /// The loop that callgrind looks at.
@@ -91,8 +91,12 @@ fn count(case: usize, has_headers: bool, times: usize) {
 
 fn table() {
     let atomic = AtomicU64::new(0);
-    let clock = nanos(TIMES, || drop(black_box(tokio::time::Instant::now())));
-    let swap = nanos(TIMES, || drop(black_box(atomic.swap(1, Ordering::AcqRel))));
+    let clock = nanos(TIMES, || {
+        black_box(tokio::time::Instant::now());
+    });
+    let swap = nanos(TIMES, || {
+        black_box(atomic.swap(1, Ordering::AcqRel));
+    });
     println!("here a clock reading takes {clock:.0} ns and an atomic exchange {swap:.0} ns");
     println!("a call includes the bare service and the making of the request\n");
     println!(
@@ -104,10 +108,6 @@ fn table() {
             row(case, name, *figure, has_headers);
         }
     }
-    println!(
-        "\nattempts of the policy in the bench: {}",
-        RetryPolicy::default().attempts()
-    );
 }
 
 fn row(case: usize, name: &str, figure: Option<(u32, u32)>, has_headers: bool) {
@@ -129,7 +129,7 @@ fn row(case: usize, name: &str, figure: Option<(u32, u32)>, has_headers: bool) {
         "{name:32} {:>7} {own:>7.0} {:>9.0} {:>13} {allocated:>11} {:>9}{}",
         if has_headers { 6 } else { 0 },
         own - bare,
-        instructions(case, has_headers).map_or("-".into(), |count| count.to_string()),
+        instructions(case, has_headers).map_or_else(|| "-".into(), |count| count.to_string()),
         allocated.saturating_sub(copies),
         figure.map_or(String::new(), |(must, aim)| format!(
             "   must {must}, aim {aim} with a bare call of 23"

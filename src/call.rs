@@ -10,7 +10,7 @@
 //! ```
 //!
 //! Layers between the two take [`Noted`] around their protocol:
-//! `RateLimitLayer::new(quota).protocol(Noted::new(Http))`.
+//! `RateLimitLayer::http(quota).noted()`.
 
 use std::{
     sync::Arc,

@@ -1,4 +1,4 @@
-//! Composable [Tower](tower_service) middleware for calling other people's rate-limited,
+//! Composable [Tower](https://docs.rs/tower) middleware for calling other people's rate-limited,
 //! failing APIs, providers of language models first.
 //!
 //! Each layer wraps any `Service<Request>`. Stack them in front of a hyper, reqwest or

@@ -14,7 +14,7 @@ use http_body_util::{BodyExt, Full};
 use hyper_util::{client::legacy::Client, rt::TokioExecutor};
 use tower::{Layer, Service, ServiceBuilder, ServiceExt};
 use tower_relay::{
-    call::{FactsLayer, Noted, RequestLayer},
+    call::{FactsLayer, RequestLayer},
     error::BoxError,
     http::Http,
     policy::{Backoff, Growth, Quota, RetryPolicy, Unit},
@@ -179,10 +179,10 @@ async fn a_keyed_quota_is_used_up_and_never_overdrawn() {
         .rate(Unit::OUTPUT_TOKENS, 240_000, scaled)
         .build()
         .expect("a valid quota");
-    let limit = RateLimitLayer::new(quota).protocol(Noted::new(Http));
+    let limit = RateLimitLayer::http(quota).noted();
     let stack = ServiceBuilder::new()
         .layer(FactsLayer::new(JsonFacts::new()))
-        .layer(RetryLayer::default().protocol(Noted::new(Http)))
+        .layer(RetryLayer::http().noted())
         .layer(limit.clone())
         .layer(RequestLayer)
         .service(client());

@@ -26,9 +26,9 @@ use tower::{
     util::{BoxCloneService, BoxCloneSyncService},
 };
 use tower_relay::{
-    call::{Facts, FactsLayer, Noted, RequestLayer, facts_fn},
+    call::{Facts, FactsLayer, RequestLayer, facts_fn},
     error::{BoxError, Rejected},
-    http::{Deadline, Http, Report, Reported},
+    http::{Deadline, Report, Reported},
     outcome::{Ending, Outcome, Usage, Verdict},
     policy::{Cost, Quota, Unit},
     provider::JsonFacts,
@@ -39,16 +39,19 @@ use tower_relay::{
 type Request = http::Request<Full<Bytes>>;
 type Response = http::Response<Full<Bytes>>;
 
+/// A status, and what `retry-after` says with it.
+type Reply = (u16, Option<&'static str>);
+
 /// A client that gives these statuses in turn, then 200, and writes down when it was asked.
 #[derive(Clone, Default)]
 struct Client {
-    statuses: Arc<Mutex<VecDeque<(u16, Option<&'static str>)>>>,
+    statuses: Arc<Mutex<VecDeque<Reply>>>,
     asked: Arc<Mutex<Vec<Duration>>>,
     start: Option<Instant>,
 }
 
 impl Client {
-    fn new(statuses: &[(u16, Option<&'static str>)]) -> Self {
+    fn new(statuses: &[Reply]) -> Self {
         Self {
             statuses: Arc::new(Mutex::new(statuses.iter().copied().collect())),
             asked: Arc::default(),
@@ -240,11 +243,11 @@ async fn facts_are_read_once_however_often_a_call_is_sent() {
         })
     };
     let quota = Quota::builder().output_tokens_per_minute(6_000).build();
-    let limit = RateLimitLayer::new(quota.expect("valid")).protocol(Noted::new(Http));
+    let limit = RateLimitLayer::http(quota.expect("valid")).noted();
     let client = Client::new(&[(503, None), (503, None)]);
     let stack = ServiceBuilder::new()
         .layer(FactsLayer::new(reader))
-        .layer(RetryLayer::default().protocol(Noted::new(Http)))
+        .layer(RetryLayer::http().noted())
         .layer(limit.clone())
         .layer(RequestLayer)
         .service(client.clone());
@@ -265,11 +268,11 @@ async fn the_json_of_a_request_decides_what_it_costs() {
         .burst(Unit::INPUT_TOKENS, 5_000)
         .build()
         .expect("a valid quota");
-    let limit = RateLimitLayer::new(quota).protocol(Noted::new(Http));
+    let limit = RateLimitLayer::http(quota).noted();
     let handle = limit.handle();
     let stack = ServiceBuilder::new()
         .layer(FactsLayer::new(JsonFacts::new()))
-        .layer(RetryLayer::default().protocol(Noted::new(Http)))
+        .layer(RetryLayer::http().noted())
         .layer(limit)
         .layer(RequestLayer)
         .service(Client::new(&[]));

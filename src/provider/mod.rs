@@ -9,7 +9,7 @@
 //! # Where it stands
 //!
 //! [`JsonFacts`] belongs into a [`FactsLayer`](crate::call::FactsLayer), outermost; the layers
-//! inside it take `Noted::new(Http)` as their protocol and find the facts beside the request.
+//! inside it are `noted()`: they find the facts beside the request.
 //!
 //! # Example
 //!

@@ -9,6 +9,7 @@ use super::{
 };
 use crate::{
     admit::Admission,
+    call::Noted,
     error::BoxError,
     outcome::Outcome,
     policy::{Cost, Quota, Unit},
@@ -119,6 +120,13 @@ impl<P> RateLimitLayer<P> {
     #[must_use]
     pub fn protocol<Q>(self, protocol: Q) -> RateLimitLayer<Q> {
         self.map_protocol(|_| protocol)
+    }
+
+    /// Takes the facts that a [`Call`](crate::call::Call) carries, inside a
+    /// [`FactsLayer`](crate::call::FactsLayer).
+    #[must_use]
+    pub fn noted(self) -> RateLimitLayer<Noted<P>> {
+        self.map_protocol(Noted::new)
     }
 
     /// Charges what `cost` says, instead of one request.

@@ -5,6 +5,7 @@ use tower_layer::Layer;
 
 use super::{CloneReplay, Replay, Retry, RetryEvent, RetryHandle, handle::State};
 use crate::{
+    call::Noted,
     error::BoxError,
     outcome::Outcome,
     policy::{Attempts, RetryBudget, RetryPolicy},
@@ -69,6 +70,13 @@ impl<P, R> RetryLayer<P, R> {
     #[must_use]
     pub fn protocol<Q>(self, protocol: Q) -> RetryLayer<Q, R> {
         self.map(|_| protocol)
+    }
+
+    /// This layer for calls that carry their facts, inside a
+    /// [`FactsLayer`](crate::call::FactsLayer).
+    #[must_use]
+    pub fn noted(self) -> RetryLayer<Noted<P>, R> {
+        self.map(Noted::new)
     }
 
     /// This layer with another [classification](crate::protocol::Protocol::classify) of answers.

@@ -10,9 +10,8 @@ use embedded_provider::{Latency, Limits, Provider, Scope};
 use indicatif::{ProgressBar, ProgressStyle};
 use tower::ServiceBuilder;
 use tower_relay::{
-    call::{FactsLayer, Noted, RequestLayer},
+    call::{FactsLayer, RequestLayer},
     error::BoxError,
-    http::Http,
     policy::{InvalidConfig, Quota},
     provider::JsonFacts,
     rate_limit::RateLimitLayer,
@@ -140,12 +139,8 @@ async fn through_the_layers(options: &Options) -> Result<Row, BoxError> {
     let stage = Stage::set(options, &name, options.documents, workers).await?;
     let service = ServiceBuilder::new()
         .layer(FactsLayer::new(JsonFacts::new()))
-        .layer(
-            RetryLayer::default()
-                .protocol(Noted::new(Http))
-                .assume_idempotent(),
-        )
-        .layer(RateLimitLayer::new(quota(options.time_scale)?).protocol(Noted::new(Http)))
+        .layer(RetryLayer::http().noted().assume_idempotent())
+        .layer(RateLimitLayer::http(quota(options.time_scale)?).noted())
         .layer(RequestLayer)
         .service(stage.client());
     let load = stage.batch.send(service).await?;
