@@ -24,3 +24,5 @@ pub mod rate_limit;
 pub mod retry;
 #[cfg(feature = "rate-limit")]
 pub mod snapshot;
+#[cfg(feature = "test-util")]
+pub mod testing;

@@ -1,0 +1,14 @@
+//! The behaviour of the rate limit, in virtual time.
+#![allow(missing_docs, reason = "a test's name is its claim")]
+
+mod books;
+mod cancellation;
+mod contract;
+mod crowd;
+mod keyed;
+mod order;
+mod quotas;
+mod rates;
+mod refusals;
+mod slots;
+mod support;
