@@ -79,6 +79,7 @@ struct Waiter<R: Resource> {
 
 enum Stage<R: Resource> {
     Waiting(R::Ask),
+    /// With the instant that it is charged as of.
     Granted(R::Grant, Timestamp),
     Failed(CostTooLarge),
     /// Only while a waiter is moved from one stage to the next.
@@ -271,12 +272,13 @@ impl<R: Resource> Queue<R> {
         }
     }
 
-    /// A grant that its task picks up later than the slack would be sent at an instant that it
-    /// was not made for. It goes back, and the call to the place it had.
+    /// A grant that its task picks up later than the slack after the instant it is charged as of
+    /// would be sent at an instant that it was not made for. It goes back, and the call to the
+    /// place it had.
     fn recall_if_stale(&mut self, ticket: u32, now: Timestamp, wake: &mut Vec<Waker>) {
         let slack = self.slack;
         let waiter = taken(&mut self.places, ticket);
-        if !matches!(waiter.stage, Stage::Granted(_, made) if now.since(made) > slack) {
+        if !matches!(waiter.stage, Stage::Granted(_, at) if now.since(at) > slack) {
             return;
         }
         let Stage::Granted(grant, _) = std::mem::replace(&mut waiter.stage, Stage::Moving) else {
@@ -299,7 +301,7 @@ impl<R: Resource> Queue<R> {
         let grant = self.resource.take(ask, at, now);
         self.count_admission();
         let waiter = taken(&mut self.places, ticket);
-        waiter.stage = Stage::Granted(grant, now);
+        waiter.stage = Stage::Granted(grant, at);
         wake.extend(waiter.waker.take());
     }
 
