@@ -192,7 +192,10 @@ impl<R: Resource> Queue<R> {
                     }
                 }
                 Claim::OnRelease => waiter.due = Timestamp::MAX,
-                Claim::Nothing => self.lines[line].cursor = NONE,
+                Claim::Nothing => {
+                    waiter.due = Timestamp::MAX;
+                    self.lines[line].cursor = NONE;
+                }
                 Claim::Never(why) => {
                     let ask = self.unlink(ticket);
                     self.resource.left(&ask);
@@ -226,7 +229,8 @@ impl<R: Resource> Queue<R> {
                 let pause = now.since(waiter.since) / 4 + Duration::from_millis(1);
                 self.next_due.max(now + pause)
             };
-            waiter.armed = if waiter.due < Timestamp::MAX {
+            // A claim that was due by now has been lost to a call that came back to its place.
+            waiter.armed = if waiter.due > now && waiter.due < Timestamp::MAX {
                 waiter.due
             } else if self.next_due < Timestamp::MAX {
                 soonest
