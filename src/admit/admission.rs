@@ -98,11 +98,13 @@ impl<R: Resource> Admission<R> {
         now: Timestamp,
         wake: &mut Vec<Waker>,
     ) -> Result<(u32, Timestamp, Timestamp), Rejected> {
+        if queue.waiting() >= self.limits.max_waiting {
+            // Those who are due make room, also where no timer has fired yet.
+            queue.pass(now, wake);
+        }
         let expected = queue.resource.expect(&ask, now);
         let expected = expected.map_err(Rejected::CostTooLarge)?;
         if queue.waiting() >= self.limits.max_waiting {
-            // Calls in other lines may wait while this one need not.
-            queue.pass(now, wake);
             return Err(Rejected::QueueFull(QueueFull {
                 layer: self.limits.layer,
                 waiting: queue.waiting(),
