@@ -76,11 +76,11 @@ impl<R: Resource> Admission<R> {
         });
         match entered {
             Ok(Ok(grant)) => Entry::Admitted(Held::new(Arc::clone(self), grant, now)),
-            Ok(Err((ticket, expected, bound))) => Entry::Queued(Waiting {
+            Ok(Err((ticket, fallback, bound))) => Entry::Queued(Waiting {
                 admission: Arc::clone(self),
                 ticket: Some(ticket),
                 entered: now,
-                expected,
+                fallback,
                 bound,
                 alarm: Timestamp::MAX,
             }),
@@ -88,8 +88,8 @@ impl<R: Resource> Admission<R> {
         }
     }
 
-    /// Puts a call into the queue: its ticket, when it can be served at the soonest, and until
-    /// when it may wait.
+    /// Puts a call into the queue: its ticket, when it looks without being called, and until when
+    /// it may wait.
     fn join(
         &self,
         queue: &mut Queue<R>,
@@ -119,9 +119,9 @@ impl<R: Resource> Admission<R> {
         if expected > bound {
             return Err(self.too_late(queue, expected, bound, now, now));
         }
-        let ticket = queue.join(ask, now);
+        let (ticket, fallback) = queue.join(ask, expected, now);
         queue.pass(now, wake);
-        Ok((ticket, expected, bound))
+        Ok((ticket, fallback, bound))
     }
 
     fn too_late(
@@ -210,8 +210,8 @@ pub(crate) struct Waiting<R: Resource> {
     /// `None` once it has been given up.
     ticket: Option<u32>,
     entered: Timestamp,
-    /// When it can be served at the soonest, as estimated on arrival.
-    expected: Timestamp,
+    /// When it looks without being called.
+    fallback: Timestamp,
     bound: Timestamp,
     /// What the timer is set to.
     alarm: Timestamp,
@@ -266,7 +266,7 @@ impl<R: Resource> Waiting<R> {
             if now >= self.alarm {
                 queue.pass(now, wake);
             }
-            queue.look(ticket, self.expected, now, waker, wake)
+            queue.look(ticket, self.fallback, now, waker, wake)
         })
     }
 

@@ -54,6 +54,8 @@ impl Stats {
 struct Line {
     first: u32,
     last: u32,
+    /// When the last that joined can be served at the soonest.
+    expected: Timestamp,
     /// Where the present pass stands in this line.
     cursor: u32,
 }
@@ -105,6 +107,7 @@ impl<R: Resource> Queue<R> {
             lines: std::iter::repeat_with(|| Line {
                 first: NONE,
                 last: NONE,
+                expected: Timestamp::ZERO,
                 cursor: NONE,
             })
             .take(lines)
@@ -138,10 +141,30 @@ impl<R: Resource> Queue<R> {
         Ok(self.resource.take(ask, now, now))
     }
 
-    /// Puts `ask` at the end of its line. The next [`pass`](Self::pass) may serve it.
-    pub(super) fn join(&mut self, ask: R::Ask, now: Timestamp) -> u32 {
+    /// Puts `ask`, which can be served at `expected` at the soonest, at the end of its line. The
+    /// next [`pass`](Self::pass) may serve it.
+    ///
+    /// Returns its ticket, and when it must look without being called: no later than it can be
+    /// served, nor than the slack after the call before it, whose task may not be polled.
+    pub(super) fn join(
+        &mut self,
+        ask: R::Ask,
+        expected: Timestamp,
+        now: Timestamp,
+    ) -> (u32, Timestamp) {
         self.resource.joined(&ask);
         let line = self.resource.line(&ask) as u32;
+        let Line {
+            first,
+            expected: before,
+            ..
+        } = &mut self.lines[line as usize];
+        let fallback = if *first == NONE {
+            expected
+        } else {
+            expected.min((*before).max(now) + self.slack)
+        };
+        *before = expected;
         let arrival = self.next_arrival;
         self.next_arrival += 1;
         let ticket = self.place(Waiter {
@@ -156,7 +179,7 @@ impl<R: Resource> Queue<R> {
             after: NONE,
         });
         self.link(ticket);
-        ticket
+        (ticket, fallback)
     }
 
     /// Serves all that can be served at `now`, and collects the wakers of those who must know:
