@@ -28,6 +28,8 @@ mod admission;
 mod queue;
 mod resource;
 mod slots;
+#[cfg(test)]
+mod tests;
 mod tokens;
 
 pub(crate) use self::{
