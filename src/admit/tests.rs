@@ -275,7 +275,9 @@ fn a_claim_on_the_next_release_has_no_timer() {
     bench.queue.resource.rests_until[1] = bench.now;
     bench.pass();
     assert_eq!(bench.granted(tickets[0]).0, 1);
-    assert_eq!(bench.woken(), 1);
+    // The served, and the next, which now has an instant to wait for.
+    assert_eq!(bench.woken(), 2);
+    assert_eq!(bench.waits(tickets[1]), Some(at(1_007)));
     assert_eq!(bench.queue.waiting(), 2);
 }
 

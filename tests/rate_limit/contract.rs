@@ -76,7 +76,7 @@ async fn every_inner_call_follows_readiness_of_that_instance() {
 async fn the_readiness_probe_catches_an_unready_call() {
     let mut probe = ReadinessProbe::new(echo::<u32>());
     probe.ready().await.expect("ready");
-    let _ = probe.clone().call(1);
+    drop(probe.clone().call(1));
 }
 
 #[tokio::test(start_paused = true)]

@@ -200,7 +200,7 @@ async fn costs_bounds_and_protocols_hold_for_each_key() {
         .cost(|request: &(u32, u64)| input(request.1));
     let service = layer.layer(server());
     let (_, guard) = service.clone().oneshot((1, 9)).await.expect("served");
-    let error = service.clone().call((1, 3)).await.err().expect("too late");
+    let error = service.clone().call((1, 3)).await.expect_err("too late");
     assert_eq!(
         whole(rejected(&error).retry_after().expect("it says when")),
         2_000

@@ -1,4 +1,5 @@
 //! The behaviour of the rate limit, in virtual time.
+#![cfg(all(feature = "rate-limit", feature = "test-util"))]
 #![allow(missing_docs, reason = "a test's name is its claim")]
 
 mod books;
