@@ -262,25 +262,28 @@ impl<R: Resource> Waiting<R> {
 
     fn look(&self, now: Timestamp, waker: &Waker) -> Look<R> {
         let ticket = self.ticket.expect("a finished wait is not polled");
+        // Cloned and dropped outside the lock: both are another's code.
+        let mut waker = waker.clone();
         self.admission.with(|queue, wake| {
             if now >= self.alarm {
                 queue.pass(now, wake);
             }
-            queue.look(ticket, self.fallback, now, waker, wake)
+            queue.look(ticket, self.fallback, now, &mut waker, wake)
         })
     }
 
     fn give_up(&mut self, due: Timestamp, now: Timestamp) -> Rejected {
         let ticket = self.ticket.take().expect("a finished wait is not polled");
-        self.admission.with(|queue, wake| {
+        let (rejected, _waker) = self.admission.with(|queue, wake| {
             let rejected = self
                 .admission
                 .too_late(queue, due, self.bound, self.entered, now);
-            queue.leave(ticket, now);
+            let waker = queue.leave(ticket, now);
             queue.stats.refused += 1;
             queue.pass(now, wake);
-            rejected
-        })
+            (rejected, waker)
+        });
+        rejected
     }
 }
 
@@ -288,10 +291,11 @@ impl<R: Resource> Drop for Waiting<R> {
     fn drop(&mut self) {
         if let Some(ticket) = self.ticket {
             let now = clock::now();
-            self.admission.with(|queue, wake| {
-                queue.leave(ticket, now);
+            let _waker = self.admission.with(|queue, wake| {
+                let waker = queue.leave(ticket, now);
                 queue.stats.cancelled += 1;
                 queue.pass(now, wake);
+                waker
             });
         }
     }

@@ -232,13 +232,14 @@ impl<R: Resource> Queue<R> {
     }
 
     /// What became of a waiter. If it still waits, `waker` is kept until the next change, and
-    /// `fallback` bounds how long it may sleep without a claim of its own.
+    /// `fallback` bounds how long it may sleep without a claim of its own. A waker kept before is
+    /// left in `waker`: dropping it may run a task's code, which is not for here.
     pub(super) fn look(
         &mut self,
         ticket: u32,
         fallback: Timestamp,
         now: Timestamp,
-        waker: &Waker,
+        waker: &mut Waker,
         wake: &mut Vec<Waker>,
     ) -> Look<R> {
         self.recall_if_stale(ticket, now, wake);
@@ -261,29 +262,31 @@ impl<R: Resource> Queue<R> {
                 Timestamp::MAX
             };
             match &mut waiter.waker {
-                Some(kept) => kept.clone_from(waker),
+                Some(kept) => std::mem::swap(kept, waker),
                 none => *none = Some(waker.clone()),
             }
             return Look::Wait(waiter.armed);
         }
-        match self.vacate(ticket) {
+        match self.vacate(ticket).stage {
             Stage::Granted(grant, _) => Look::Granted(grant),
             Stage::Failed(why) => Look::Failed(why),
             Stage::Waiting(_) | Stage::Moving => unreachable!("handled above"),
         }
     }
 
-    /// Takes a waiter out, whatever became of it.
-    pub(super) fn leave(&mut self, ticket: u32, now: Timestamp) {
+    /// Takes a waiter out, whatever became of it. Its waker is for the caller to drop.
+    pub(super) fn leave(&mut self, ticket: u32, now: Timestamp) -> Option<Waker> {
         if matches!(taken(&mut self.places, ticket).stage, Stage::Waiting(_)) {
             let ask = self.unlink(ticket);
             self.resource.left(&ask);
         }
-        if let Stage::Granted(grant, _) = self.vacate(ticket) {
+        let waiter = self.vacate(ticket);
+        if let Stage::Granted(grant, _) = waiter.stage {
             self.resource.undo(grant, now);
             self.stats.active -= 1;
             self.stats.admitted -= 1;
         }
+        waiter.waker
     }
 
     /// Returns what a call held.
@@ -416,13 +419,13 @@ impl<R: Resource> Queue<R> {
         }
     }
 
-    fn vacate(&mut self, ticket: u32) -> Stage<R> {
+    fn vacate(&mut self, ticket: u32) -> Waiter<R> {
         let place = &mut self.places[ticket as usize];
         let Place::Taken(waiter) = std::mem::replace(place, Place::Free(self.free)) else {
             unreachable!("a ticket's place is taken");
         };
         self.free = ticket;
-        waiter.stage
+        waiter
     }
 }
 

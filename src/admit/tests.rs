@@ -172,11 +172,11 @@ impl<R: Resource> Bench<R> {
     }
 
     fn look_by(&mut self, ticket: u32, fallback: Timestamp) -> Look<R> {
-        let waker = Waker::from(Arc::clone(&self.woken));
+        let mut waker = Waker::from(Arc::clone(&self.woken));
         let mut wake = Vec::new();
         let look = self
             .queue
-            .look(ticket, fallback, self.now, &waker, &mut wake);
+            .look(ticket, fallback, self.now, &mut waker, &mut wake);
         wake.into_iter().for_each(Waker::wake);
         look
     }

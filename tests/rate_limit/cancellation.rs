@@ -1,5 +1,11 @@
 //! A caller that goes away, at any point, leaves the books right.
 
+use std::{
+    future::Future,
+    sync::{Arc, mpsc},
+    task::{Context, Wake, Waker},
+};
+
 use futures::poll;
 use tokio::time::{Instant, advance};
 use tower::{Layer, Service, ServiceExt};
@@ -172,4 +178,37 @@ async fn a_panic_in_call_itself_releases_everything() {
     assert!(task.await.expect_err("it panics").is_panic());
     assert_eq!(service.handle().snapshot().active(), 0);
     assert_eq!(service.handle().available(Unit::REQUESTS), Some(0));
+}
+
+/// A waker that keeps a call alive, as a task that only its waker owns does.
+struct Owner<F>(#[allow(dead_code, reason = "owned, to be dropped")] F);
+
+impl<F: Send + Sync + 'static> Wake for Owner<F> {
+    fn wake(self: Arc<Self>) {}
+}
+
+#[test]
+fn a_waker_that_is_the_last_owner_of_another_call_deadlocks_nothing() {
+    let (done, is_done) = mpsc::channel();
+    std::thread::spawn(move || {
+        let service = RateLimitLayer::new(built(Quota::builder().max_in_flight(1)));
+        let service = service.layer(echo::<u32>());
+        let _holds_the_slot = service.clone().call(0);
+        for is_polled_by_another in [true, false] {
+            let mut call = Box::pin(service.clone().call(1));
+            let owner = Waker::from(Arc::new(Owner(service.clone().call(2))));
+            let polled = call.as_mut().poll(&mut Context::from_waker(&owner));
+            assert!(polled.is_pending());
+            drop(owner);
+            if is_polled_by_another {
+                let polled = call.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+                assert!(polled.is_pending());
+            }
+            drop(call);
+            assert_eq!(service.handle().snapshot().waiting(), 0);
+        }
+        done.send(()).expect("the test waits for it");
+    });
+    let waited = is_done.recv_timeout(ms(900));
+    assert!(waited.is_ok(), "it dropped a waker inside its lock");
 }
