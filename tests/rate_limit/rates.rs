@@ -209,3 +209,24 @@ async fn a_slack_of_zero_replays_nothing() {
     .await;
     assert_envelope(&sends, 1, 500, ms(0));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_new_quota_brings_its_own_slack() {
+    let with_slack = |slack| built(Quota::builder().requests_per_second(100).slack(ms(slack)));
+    for (slack, at_once) in [(0, 1), (25, 3), (100, 4)] {
+        let server: Echo = echo();
+        let service = RateLimitLayer::new(with_slack(5)).layer(server.clone());
+        let handle = service.handle();
+        let tasks: Vec<_> = (0..10)
+            .map(|n| tokio::spawn(service.clone().call(n)))
+            .collect();
+        settle().await;
+        handle.set_quota(&with_slack(slack));
+        advance(ms(40)).await;
+        settle().await;
+        assert_eq!(server.sent_after().len(), 1 + at_once, "{slack} ms");
+        for task in tasks {
+            task.await.expect("no panic").expect("served");
+        }
+    }
+}
