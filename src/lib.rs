@@ -94,6 +94,8 @@ pub mod rate_limit;
 pub mod retry;
 #[cfg(feature = "rate-limit")]
 pub mod snapshot;
+#[cfg(feature = "test-util")]
+pub mod testing;
 
 #[cfg(all(doctest, feature = "full"))]
 #[doc = include_str!("../README.md")]

@@ -126,7 +126,7 @@ impl<R: Resource> Admission<R> {
         self.enter_late(ask, deadline, now)
     }
 
-    /// The lock is free between the two, so others may have come or gone.
+    /// The lock was free for a moment, so the call may be admitted at once after all.
     #[cold]
     fn enter_late(
         self: &Arc<Self>,
@@ -134,15 +134,18 @@ impl<R: Resource> Admission<R> {
         deadline: Option<Timestamp>,
         now: Timestamp,
     ) -> Entry<R> {
-        self.with(
-            |queue, wake| match self.join(queue, ask, deadline, now, wake) {
+        self.with(|queue, wake| {
+            if let Some(grant) = queue.try_admit(&ask, now) {
+                return Entry::Admitted(Held::new(Arc::clone(self), grant, now, true));
+            }
+            match self.join(queue, ask, deadline, now, wake) {
                 Ok(waiting) => Entry::Queued(waiting),
                 Err(rejected) => {
                     queue.counts.refused += 1;
                     Entry::Refused(rejected)
                 }
-            },
-        )
+            }
+        })
     }
 
     /// Puts a call into the queue, if it may wait for as long as it must.
@@ -154,11 +157,13 @@ impl<R: Resource> Admission<R> {
         now: Timestamp,
         wake: &mut Vec<Waker>,
     ) -> Result<Waiting<R>, Rejected> {
+        if queue.waiting() >= self.limits.max_waiting {
+            // Those who are due make room, also where no timer has fired yet.
+            queue.pass(now, wake);
+        }
         let expected = queue.resource.expect(&ask, now);
         let expected = expected.map_err(Rejected::CostTooLarge)?;
         if queue.waiting() >= self.limits.max_waiting {
-            // Calls in other lines may wait while this one need not.
-            queue.pass(now, wake);
             return Err(Rejected::QueueFull(QueueFull {
                 layer: self.limits.layer,
                 waiting: queue.waiting(),
@@ -173,13 +178,13 @@ impl<R: Resource> Admission<R> {
         if expected > bound {
             return Err(self.too_late(queue, expected, bound, now, now));
         }
-        let ticket = queue.join(ask, now);
+        let (ticket, fallback) = queue.join(ask, expected, now);
         queue.pass(now, wake);
         Ok(Waiting {
             admission: Arc::clone(self),
             ticket: Some(ticket),
             entered: now,
-            expected,
+            fallback,
             bound,
             alarm: Timestamp::MAX,
         })
@@ -295,8 +300,8 @@ pub(crate) struct Waiting<R: Resource> {
     /// `None` once it has been given up.
     ticket: Option<u32>,
     entered: Timestamp,
-    /// When it can be served at the soonest, as estimated on arrival.
-    expected: Timestamp,
+    /// When it looks without being called.
+    fallback: Timestamp,
     bound: Timestamp,
     /// What the timer is set to.
     alarm: Timestamp,
@@ -347,25 +352,28 @@ impl<R: Resource> Waiting<R> {
 
     fn look(&self, now: Timestamp, waker: &Waker) -> Look<R> {
         let ticket = self.ticket.expect("a finished wait is not polled");
+        // Cloned and dropped outside the lock: both are another's code.
+        let mut waker = waker.clone();
         self.admission.with(|queue, wake| {
             if now >= self.alarm {
                 queue.pass(now, wake);
             }
-            queue.look(ticket, self.expected, now, waker, wake)
+            queue.look(ticket, self.fallback, now, &mut waker, wake)
         })
     }
 
     fn give_up(&mut self, due: Timestamp, now: Timestamp) -> Rejected {
         let ticket = self.ticket.take().expect("a finished wait is not polled");
-        self.admission.with(|queue, wake| {
+        let (rejected, _waker) = self.admission.with(|queue, wake| {
             let rejected = self
                 .admission
                 .too_late(queue, due, self.bound, self.entered, now);
-            queue.leave(ticket, now);
+            let waker = queue.leave(ticket, now);
             queue.counts.refused += 1;
             queue.pass(now, wake);
-            rejected
-        })
+            (rejected, waker)
+        });
+        rejected
     }
 }
 
@@ -373,10 +381,11 @@ impl<R: Resource> Drop for Waiting<R> {
     fn drop(&mut self) {
         if let Some(ticket) = self.ticket {
             let now = clock::now();
-            self.admission.with(|queue, wake| {
-                queue.leave(ticket, now);
+            let _waker = self.admission.with(|queue, wake| {
+                let waker = queue.leave(ticket, now);
                 queue.counts.abandoned += 1;
                 queue.pass(now, wake);
+                waker
             });
         }
     }

@@ -77,6 +77,8 @@ impl Counts {
 struct Line {
     first: u32,
     last: u32,
+    /// When the last that joined can be served at the soonest.
+    expected: Timestamp,
     /// Where the present pass stands in this line.
     cursor: u32,
 }
@@ -102,6 +104,7 @@ struct Waiter<R: Resource> {
 
 enum Stage<R: Resource> {
     Waiting(R::Ask),
+    /// With the instant that it is charged as of.
     Granted(R::Grant, Timestamp),
     Failed(CostTooLarge),
     /// Only while a waiter is moved from one stage to the next.
@@ -127,6 +130,7 @@ impl<R: Resource> Queue<R> {
             lines: std::iter::repeat_with(|| Line {
                 first: NONE,
                 last: NONE,
+                expected: Timestamp::ZERO,
                 cursor: NONE,
             })
             .take(lines)
@@ -157,10 +161,30 @@ impl<R: Resource> Queue<R> {
         Some(self.resource.take(ask, now, now))
     }
 
-    /// Puts `ask` at the end of its line. The next [`pass`](Self::pass) may serve it.
-    pub(super) fn join(&mut self, ask: R::Ask, now: Timestamp) -> u32 {
+    /// Puts `ask`, which can be served at `expected` at the soonest, at the end of its line. The
+    /// next [`pass`](Self::pass) may serve it.
+    ///
+    /// Returns its ticket, and when it must look without being called: no later than it can be
+    /// served, nor than the slack after the call before it, whose task may not be polled.
+    pub(super) fn join(
+        &mut self,
+        ask: R::Ask,
+        expected: Timestamp,
+        now: Timestamp,
+    ) -> (u32, Timestamp) {
         self.resource.joined(&ask);
         let line = self.resource.line(&ask) as u32;
+        let Line {
+            first,
+            expected: before,
+            ..
+        } = &mut self.lines[line as usize];
+        let fallback = if *first == NONE {
+            expected
+        } else {
+            expected.min((*before).max(now) + self.slack)
+        };
+        *before = expected;
         let arrival = self.next_arrival;
         self.next_arrival += 1;
         let ticket = self.place(Waiter {
@@ -175,7 +199,7 @@ impl<R: Resource> Queue<R> {
             after: NONE,
         });
         self.link(ticket);
-        ticket
+        (ticket, fallback)
     }
 
     /// Serves all that can be served at `now`, and collects the wakers of those who must know:
@@ -211,7 +235,10 @@ impl<R: Resource> Queue<R> {
                     }
                 }
                 Claim::OnRelease => waiter.due = Timestamp::MAX,
-                Claim::Nothing => self.lines[line].cursor = NONE,
+                Claim::Nothing => {
+                    waiter.due = Timestamp::MAX;
+                    self.lines[line].cursor = NONE;
+                }
                 Claim::Never(why) => {
                     let ask = self.unlink(ticket);
                     self.resource.left(&ask);
@@ -225,13 +252,14 @@ impl<R: Resource> Queue<R> {
     }
 
     /// What became of a waiter. If it still waits, `waker` is kept until the next change, and
-    /// `fallback` bounds how long it may sleep without a claim of its own.
+    /// `fallback` bounds how long it may sleep without a claim of its own. A waker kept before is
+    /// left in `waker`: dropping it may run a task's code, which is not for here.
     pub(super) fn look(
         &mut self,
         ticket: u32,
         fallback: Timestamp,
         now: Timestamp,
-        waker: &Waker,
+        waker: &mut Waker,
         wake: &mut Vec<Waker>,
     ) -> Look<R> {
         self.recall_if_stale(ticket, now, wake);
@@ -245,7 +273,8 @@ impl<R: Resource> Queue<R> {
                 let pause = now.since(waiter.since) / 4 + Duration::from_millis(1);
                 self.next_due.max(now + pause)
             };
-            waiter.armed = if waiter.due < Timestamp::MAX {
+            // A claim that was due by now has been lost to a call that came back to its place.
+            waiter.armed = if waiter.due > now && waiter.due < Timestamp::MAX {
                 waiter.due
             } else if self.next_due < Timestamp::MAX {
                 soonest
@@ -253,36 +282,39 @@ impl<R: Resource> Queue<R> {
                 Timestamp::MAX
             };
             match &mut waiter.waker {
-                Some(kept) => kept.clone_from(waker),
+                Some(kept) => std::mem::swap(kept, waker),
                 none => *none = Some(waker.clone()),
             }
             return Look::Wait(waiter.armed);
         }
-        match self.vacate(ticket) {
+        match self.vacate(ticket).stage {
             Stage::Granted(grant, _) => Look::Granted(grant),
             Stage::Failed(why) => Look::Failed(why),
             Stage::Waiting(_) | Stage::Moving => unreachable!("handled above"),
         }
     }
 
-    /// Takes a waiter out, whatever became of it.
-    pub(super) fn leave(&mut self, ticket: u32, now: Timestamp) {
+    /// Takes a waiter out, whatever became of it. Its waker is for the caller to drop.
+    pub(super) fn leave(&mut self, ticket: u32, now: Timestamp) -> Option<Waker> {
         if matches!(taken(&mut self.places, ticket).stage, Stage::Waiting(_)) {
             let ask = self.unlink(ticket);
             self.resource.left(&ask);
         }
-        if let Stage::Granted(grant, _) = self.vacate(ticket) {
+        let waiter = self.vacate(ticket);
+        if let Stage::Granted(grant, _) = waiter.stage {
             self.resource.undo(grant, now);
             self.counts.admitted -= 1;
         }
+        waiter.waker
     }
 
-    /// A grant that its task picks up later than the slack would be sent at an instant that it
-    /// was not made for. It goes back, and the call to the place it had.
+    /// A grant that its task picks up later than the slack after the instant it is charged as of
+    /// would be sent at an instant that it was not made for. It goes back, and the call to the
+    /// place it had.
     fn recall_if_stale(&mut self, ticket: u32, now: Timestamp, wake: &mut Vec<Waker>) {
         let slack = self.slack;
         let waiter = taken(&mut self.places, ticket);
-        if !matches!(waiter.stage, Stage::Granted(_, made) if now.since(made) > slack) {
+        if !matches!(waiter.stage, Stage::Granted(_, at) if now.since(at) > slack) {
             return;
         }
         let Stage::Granted(grant, _) = std::mem::replace(&mut waiter.stage, Stage::Moving) else {
@@ -304,7 +336,7 @@ impl<R: Resource> Queue<R> {
         let grant = self.resource.take(&ask, at, now);
         self.counts.admitted += 1;
         let waiter = taken(&mut self.places, ticket);
-        waiter.stage = Stage::Granted(grant, now);
+        waiter.stage = Stage::Granted(grant, at);
         wake.extend(waiter.waker.take());
     }
 
@@ -385,13 +417,13 @@ impl<R: Resource> Queue<R> {
         }
     }
 
-    fn vacate(&mut self, ticket: u32) -> Stage<R> {
+    fn vacate(&mut self, ticket: u32) -> Waiter<R> {
         let place = &mut self.places[ticket as usize];
         let Place::Taken(waiter) = std::mem::replace(place, Place::Free(self.free)) else {
             unreachable!("a ticket's place is taken");
         };
         self.free = ticket;
-        waiter.stage
+        waiter
     }
 }
 

@@ -43,6 +43,7 @@ pub struct TokenBucket {
 #[must_use = "a reservation that is dropped stays spent"]
 pub struct Reservation {
     cost: Cost,
+    /// When it was taken, not the earlier instant that it was charged as of.
     at: Timestamp,
 }
 
@@ -121,7 +122,10 @@ impl TokenBucket {
         for dimension in &mut self.dimensions {
             dimension.take(cost, at, now, self.slack);
         }
-        Reservation { cost: *cost, at }
+        Reservation {
+            cost: *cost,
+            at: now,
+        }
     }
 
     /// Replaces a reservation by what was really used: the difference is refunded or charged,
@@ -133,8 +137,13 @@ impl TokenBucket {
     }
 
     /// Gives back all of a reservation whose request was never sent.
+    ///
+    /// A dimension that has been empty since has long drained what was reserved: it gives back
+    /// nothing, because that would be a token more than ever flowed in.
     pub fn refund(&mut self, reservation: Reservation, now: Timestamp) {
-        self.settle(reservation, &Cost::ZERO, now);
+        for dimension in &mut self.dimensions {
+            dimension.refund(&reservation, now);
+        }
     }
 
     /// How much of `unit` could be taken at `now`: the least over its dimensions, negative in
@@ -193,6 +202,8 @@ struct Dimension {
     spent: i128,
     /// Continuous: the instant that `spent` is of.
     updated: Timestamp,
+    /// Continuous: when it was last found that what had been spent is drained.
+    emptied: Timestamp,
     /// Window: the instant at which `spent` becomes zero.
     resets_at: Timestamp,
     /// The largest cost taken so far, the capacity of a paced dimension.
@@ -209,6 +220,7 @@ impl Dimension {
             limit: *limit,
             spent: 0,
             updated: now,
+            emptied: Timestamp::ZERO,
             resets_at: now + Duration::from_nanos(resets_in),
             largest: 1,
         }
@@ -258,8 +270,12 @@ impl Dimension {
     /// Brings the state up to `now`; time going backwards is no time.
     #[inline]
     fn advance(&mut self, now: Timestamp) {
+        let was_spent = self.spent > 0;
         self.spent = self.spent_at(now);
         self.updated = self.updated.max(now);
+        if was_spent && self.spent == 0 {
+            self.emptied = self.updated;
+        }
         if matches!(self.limit.shape, Shape::Window { .. }) && now >= self.resets_at {
             let late = now.since(self.resets_at).as_nanos();
             let windows = late / u128::from(self.limit.period) + 1;
@@ -356,6 +372,15 @@ impl Dimension {
         }
         let difference = i128::from(used) - i128::from(reserved);
         self.spent = (self.spent + difference * self.token()).max(0);
+    }
+
+    fn refund(&mut self, reservation: &Reservation, now: Timestamp) {
+        self.advance(now);
+        let is_continuous = matches!(self.limit.shape, Shape::Continuous { .. });
+        if is_continuous && self.emptied > reservation.at {
+            return;
+        }
+        self.settle(reservation, &Cost::ZERO, now);
     }
 
     fn available(&self, now: Timestamp) -> i64 {

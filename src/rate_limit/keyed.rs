@@ -26,7 +26,7 @@ use crate::{
 /// Some 10 MB of limiters at the most, unless somebody says more.
 const MAX_KEYS: usize = 10_000;
 /// How many of the longest unused limiters are looked at for one that can be forgotten.
-const LOOKED_AT: usize = 8;
+const LOOKED_AT: usize = 64;
 
 /// Limits the calls of a service to a [`Quota`] for each key: a caller, a tenant, a host.
 ///
@@ -335,6 +335,7 @@ impl<K: Hash + Eq> Limiters<K> {
         let now = clock::now();
         let mut soonest = Timestamp::MAX;
         let mut found = None;
+        let mut kept = Vec::new();
         for (last_use, key) in self.by_use.iter().take(LOOKED_AT) {
             let (limiter, _) = &self.by_key[key];
             let is_shared = Arc::strong_count(limiter) > 1;
@@ -346,6 +347,15 @@ impl<K: Hash + Eq> Limiters<K> {
                 Some(at) => soonest = soonest.min(at),
                 None => {}
             }
+            kept.push(*last_use);
+        }
+        // The next look begins with others, so that those in long use do not hide them.
+        for last_use in kept {
+            let key = self.by_use.remove(&last_use).expect("it is there above");
+            self.uses += 1;
+            let (_, last_use) = self.by_key.get_mut(&key).expect("every use has a key");
+            *last_use = self.uses;
+            self.by_use.insert(self.uses, key);
         }
         let Some(key) = found.and_then(|last_use| self.by_use.remove(&last_use)) else {
             let known = soonest > now && soonest < Timestamp::MAX;

@@ -1,0 +1,15 @@
+//! The behaviour of the rate limit, in virtual time.
+#![cfg(all(feature = "rate-limit", feature = "test-util"))]
+#![allow(missing_docs, reason = "a test's name is its claim")]
+
+mod books;
+mod cancellation;
+mod contract;
+mod crowd;
+mod keyed;
+mod order;
+mod quotas;
+mod rates;
+mod refusals;
+mod slots;
+mod support;
