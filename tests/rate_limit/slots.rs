@@ -182,3 +182,18 @@ async fn cancelled_waiters_and_cancelled_calls_leave_the_slots_right() {
     assert_eq!(server.peak_in_flight(), 2);
     assert_eq!(server.in_flight(), 0);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_wait_for_a_slot_sets_no_timer() {
+    let day = 86_400_000;
+    let server = Scripted::new(move |n: &u32| Reply::after(ms(u64::from(*n) * 100 * day), *n));
+    let service = RateLimitLayer::new(slots(1)).layer(server);
+    let holds = tokio::spawn(service.clone().call(1));
+    let waits = tokio::spawn(Counted::new(service.clone().call(0)));
+    let start = Instant::now();
+    holds.await.expect("no panic").expect("served");
+    let (answer, polls) = waits.await.expect("no panic");
+    answer.expect("served");
+    assert_eq!(since(start), 100 * day);
+    assert_eq!(polls, 2);
+}
