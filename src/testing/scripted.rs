@@ -156,7 +156,7 @@ where
                 Some(wait) if !wait.is_zero() => Some(clock::sleep_until(now + wait)),
                 _ => None,
             },
-            is_endless: reply.wait.is_none(),
+            due: reply.wait.map_or(Timestamp::MAX, |wait| now + wait),
             end: Some(reply.end),
             _in_flight: InFlight(Arc::clone(&self.log)),
         }
@@ -179,7 +179,7 @@ pin_project! {
     pub struct ReplyFuture<Res> {
         #[pin]
         timer: Option<Sleep>,
-        is_endless: bool,
+        due: Timestamp,
         end: Option<End<Res>>,
         _in_flight: InFlight,
     }
@@ -190,11 +190,14 @@ impl<Res> Future for ReplyFuture<Res> {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
-        if *this.is_endless {
-            return Poll::Pending;
-        }
-        if let Some(timer) = this.timer.as_pin_mut() {
-            ready!(timer.poll(cx));
+        let mut timer = this.timer;
+        while clock::now() < *this.due {
+            // Timers are shorter than some waits; none is set for those without end.
+            let Some(mut timer) = timer.as_mut().as_pin_mut() else {
+                return Poll::Pending;
+            };
+            ready!(timer.as_mut().poll(cx));
+            clock::reset(timer, *this.due);
         }
         match this.end.take() {
             Some(End::Answer(result)) => Poll::Ready(result),

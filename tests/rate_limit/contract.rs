@@ -240,3 +240,18 @@ async fn a_closure_as_cost_keeps_the_service_clone_and_its_future_send() {
     assert_eq!(task.await.expect("no panic").expect("served"), 4);
     assert_eq!(service.handle().available(Unit::INPUT_TOKENS), Some(6));
 }
+
+#[tokio::test(start_paused = true)]
+async fn debug_shows_the_limits_and_where_a_call_stands() {
+    let layer = RateLimitLayer::per_second(1).max_waiting(7);
+    let service = layer.clone().protocol(Holding).layer(echo::<u32>());
+    let (_, guard) = service.clone().oneshot(0).await.expect("served");
+    for shown in [format!("{layer:?}"), format!("{service:?}")] {
+        assert!(shown.contains("max_waiting: 7"), "{shown}");
+    }
+    let shown = format!("{:?}", service.handle());
+    assert!(shown.contains("active: 1"), "{shown}");
+    assert!(format!("{guard:?}").contains("is_sent: true"), "{guard:?}");
+    let queued = service.clone().call(1);
+    assert_eq!(format!("{queued:?}"), "rate_limit::ResponseFuture(queued)");
+}

@@ -182,3 +182,34 @@ async fn cancelled_waiters_and_cancelled_calls_leave_the_slots_right() {
     assert_eq!(server.peak_in_flight(), 2);
     assert_eq!(server.in_flight(), 0);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_wait_for_a_slot_sets_no_timer() {
+    let day = 86_400_000;
+    let server = Scripted::new(move |n: &u32| Reply::after(ms(u64::from(*n) * 100 * day), *n));
+    let service = RateLimitLayer::new(slots(1)).layer(server);
+    let holds = tokio::spawn(service.clone().call(1));
+    let waits = tokio::spawn(Counted::new(service.clone().call(0)));
+    let start = Instant::now();
+    holds.await.expect("no panic").expect("served");
+    let (answer, polls) = waits.await.expect("no panic");
+    answer.expect("served");
+    assert_eq!(since(start), 100 * day);
+    assert_eq!(polls, 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_wait_that_turns_into_one_for_a_slot_keeps_no_timer_going() {
+    let day = 86_400_000;
+    let server = Scripted::new(move |n: &u32| Reply::after(ms(u64::from(*n) * 100 * day), *n));
+    let quota = |calls| built(Quota::builder().requests_per_second(1).max_in_flight(calls));
+    let service = RateLimitLayer::new(quota(2)).layer(server);
+    let holds = tokio::spawn(service.clone().call(1));
+    let waits = tokio::spawn(Counted::new(service.clone().call(0)));
+    sleep(ms(500)).await;
+    service.handle().set_quota(&quota(1));
+    holds.await.expect("no panic").expect("served");
+    let (answer, polls) = waits.await.expect("no panic");
+    answer.expect("served");
+    assert!(polls <= 4, "{polls} polls");
+}
