@@ -223,7 +223,8 @@ impl<R: Resource> Queue<R> {
             self.lines[line].cursor = after;
             match self.resource.claim(ask, now) {
                 Claim::Ready(ready) => {
-                    let at = ready.max(since).max(now.before(slack)).min(now);
+                    // Half the slack is left for the task to pick its grant up.
+                    let at = ready.max(since).max(now.before(slack / 2)).min(now);
                     self.grant(ticket, at, now, wake);
                 }
                 Claim::At(due) => {

@@ -887,6 +887,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 #[derive(Default)]
 struct Model {
     spent: u64,
+    /// When all that had been spent was last seen drained.
+    emptied: Timestamp,
     in_flight: u64,
     slots: u64,
     /// Number and cost of each waiter.
@@ -925,7 +927,7 @@ proptest! {
         bench.queue.set_slack(Duration::ZERO);
         let mut model = Model { slots: 3, ..Model::default() };
         let mut tickets: Vec<(usize, u32)> = Vec::new();
-        let mut held: Vec<(u64, <Metered as Resource>::Grant)> = Vec::new();
+        let mut held: Vec<(u64, Timestamp, <Metered as Resource>::Grant)> = Vec::new();
         let mut costs = Vec::new();
         for step in steps {
             match step {
@@ -937,7 +939,7 @@ proptest! {
                     match bench.queue.try_admit(&ask, bench.now) {
                         Some(grant) => {
                             prop_assert_eq!(model.serve(), [number]);
-                            held.push((tokens, grant));
+                            held.push((tokens, bench.now, grant));
                         }
                         None => tickets.push((number, bench.join(ask))),
                     }
@@ -948,10 +950,12 @@ proptest! {
                     bench.leave(ticket);
                 }
                 Step::Release(index, used) if !held.is_empty() => {
-                    let (reserved, grant) = held.remove(index.index(held.len()));
+                    let (reserved, since, grant) = held.remove(index.index(held.len()));
                     let usage = used.map_or(Usage::UNKNOWN, |n| Usage::UNKNOWN.input_tokens(n));
                     let used = used.unwrap_or(reserved);
-                    model.spent = (model.spent + used).saturating_sub(reserved);
+                    if used >= reserved || since >= model.emptied {
+                        model.spent = (model.spent + used).saturating_sub(reserved);
+                    }
                     model.in_flight -= 1;
                     bench.release_as(grant, Spent::Exactly(usage));
                     bench.pass();
@@ -959,6 +963,9 @@ proptest! {
                 Step::Wait(seconds) => {
                     bench.now = bench.now + Duration::from_secs(seconds);
                     // Someone is due at each instant in between at the latest.
+                    if (1..=seconds).contains(&model.spent) {
+                        model.emptied = bench.now;
+                    }
                     model.spent = model.spent.saturating_sub(seconds);
                     bench.pass();
                 }
@@ -975,7 +982,7 @@ proptest! {
             tickets.retain(|&(number, ticket)| match bench.look(ticket) {
                 Look::Granted(grant) => {
                     served.push(number);
-                    held.push((costs[number], grant));
+                    held.push((costs[number], bench.now, grant));
                     false
                 }
                 Look::Failed(why) => panic!("{why}"),

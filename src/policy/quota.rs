@@ -2,8 +2,8 @@ use std::{num::NonZeroUsize, time::Duration};
 
 use super::{InvalidConfig, Unit, nanos};
 
-/// Late grants are replayed this far back. Timers of the usual runtimes fire up to 1 ms late
-/// and a busy worker adds a few; more would let a stall turn into a burst.
+/// Half of it is for timers, which usual runtimes fire up to 1 ms late and a busy worker later,
+/// half for the task to pick its grant up; more would let a stall turn into a burst.
 const DEFAULT_SLACK: Duration = Duration::from_millis(5);
 /// The longest period: leap years fit, and exact arithmetic cannot overflow.
 const LONGEST_PERIOD: Duration = Duration::from_secs(400 * 24 * 3600);
@@ -81,7 +81,7 @@ impl Quota {
         self.max_in_flight
     }
 
-    /// How far back a late grant is replayed.
+    /// How late a call may be sent after the instant it is charged as of.
     #[must_use]
     pub const fn slack(&self) -> Duration {
         Duration::from_nanos(self.slack)
@@ -192,10 +192,11 @@ impl QuotaBuilder {
         self
     }
 
-    /// How far back a late grant is replayed, at most a second. Default: 5 ms.
+    /// How late a call may be sent after the instant it is charged as of, at most a second.
+    /// Default: 5 ms.
     ///
-    /// Sends in any window `w` stay within `burst + rate × (w + slack)`, and within
-    /// `burst + rate × w` where the burst is at least `rate × slack` and one call's cost.
+    /// Sends in any window `w` stay within `burst + rate × (w + slack)`. A slack of zero never
+    /// charges an earlier instant; every late timer then costs rate.
     pub const fn slack(mut self, slack: Duration) -> Self {
         self.slack = slack;
         self

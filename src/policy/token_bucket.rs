@@ -130,6 +130,9 @@ impl TokenBucket {
 
     /// Replaces a reservation by what was really used: the difference is refunded or charged,
     /// into debt if need be. Overspend is carried, not forgiven.
+    ///
+    /// A dimension that has been full since, or a window that has reset, refunds nothing: what
+    /// was reserved is there again, and a refund would be more than ever flowed in.
     pub fn settle(&mut self, reservation: Reservation, used: &Cost, now: Timestamp) {
         for dimension in &mut self.dimensions {
             dimension.settle(&reservation, used, now);
@@ -137,13 +140,8 @@ impl TokenBucket {
     }
 
     /// Gives back all of a reservation whose request was never sent.
-    ///
-    /// A dimension that has been empty since has long drained what was reserved: it gives back
-    /// nothing, because that would be a token more than ever flowed in.
     pub fn refund(&mut self, reservation: Reservation, now: Timestamp) {
-        for dimension in &mut self.dimensions {
-            dimension.refund(&reservation, now);
-        }
+        self.settle(reservation, &Cost::ZERO, now);
     }
 
     /// How much of `unit` could be taken at `now`: the least over its dimensions, negative in
@@ -362,25 +360,18 @@ impl Dimension {
             return;
         }
         self.advance(now);
-        let window_began = self
-            .resets_at
-            .before(Duration::from_nanos(self.limit.period));
-        let is_of_an_earlier_window =
-            matches!(self.limit.shape, Shape::Window { .. }) && reservation.at < window_began;
-        if is_of_an_earlier_window && used < reserved {
+        let is_restored = match self.limit.shape {
+            Shape::Continuous { .. } => reservation.at < self.emptied,
+            Shape::Window { .. } => {
+                let window = Duration::from_nanos(self.limit.period);
+                reservation.at < self.resets_at.before(window)
+            }
+        };
+        if is_restored && used < reserved {
             return;
         }
         let difference = i128::from(used) - i128::from(reserved);
         self.spent = (self.spent + difference * self.token()).max(0);
-    }
-
-    fn refund(&mut self, reservation: &Reservation, now: Timestamp) {
-        self.advance(now);
-        let is_continuous = matches!(self.limit.shape, Shape::Continuous { .. });
-        if is_continuous && self.emptied > reservation.at {
-            return;
-        }
-        self.settle(reservation, &Cost::ZERO, now);
     }
 
     fn available(&self, now: Timestamp) -> i64 {

@@ -165,6 +165,29 @@ fn a_refund_never_fills_above_the_capacity() {
 }
 
 #[test]
+fn what_has_drained_since_is_not_refunded_once_more() {
+    let quota = Quota::builder()
+        .output_tokens_per_minute(60_000)
+        .burst(Unit::OUTPUT_TOKENS, 1_000);
+    let hundred = Cost::ZERO.output_tokens(100);
+    for used in [Cost::ZERO, Cost::ZERO.output_tokens(60)] {
+        let mut bucket = bucket(quota.clone());
+        let early = bucket.take(&hundred, START);
+        let late = START + 200 * MS;
+        let again = bucket.take(&hundred, late);
+        bucket.settle(early, &used, late);
+        assert_eq!(bucket.available(Unit::OUTPUT_TOKENS, late), Some(900));
+        bucket.refund(again, late);
+        assert_eq!(bucket.available(Unit::OUTPUT_TOKENS, late), Some(1_000));
+        // A surcharge is due whenever it comes.
+        let early = bucket.take(&hundred, late);
+        let late = late + 200 * MS;
+        bucket.settle(early, &Cost::ZERO.output_tokens(130), late);
+        assert_eq!(bucket.available(Unit::OUTPUT_TOKENS, late), Some(970));
+    }
+}
+
+#[test]
 fn overspend_is_carried_as_debt() {
     let mut bucket = bucket(
         Quota::builder()
