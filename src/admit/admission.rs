@@ -115,15 +115,26 @@ impl<R: Resource> Admission<R> {
     #[inline]
     pub(crate) fn enter(self: &Arc<Self>, ask: R::Ask, deadline: Option<Timestamp>) -> Entry<R> {
         let now = clock::now();
-        let mut queue = self.lock();
-        if let Some(grant) = queue.try_admit(&ask, now) {
-            queue.counts.note_peak(self.ended.total());
-            let is_timed = queue.counts.is_timed(now);
-            drop(queue);
-            return Entry::Admitted(Held::new(Arc::clone(self), grant, now, is_timed));
+        let admitted = self.try_enter(&mut self.lock(), &ask, deadline, now);
+        admitted.map_or_else(|| self.enter_late(ask, deadline, now), Entry::Admitted)
+    }
+
+    /// Admits a call at once, unless it has to wait or its deadline has passed.
+    #[inline]
+    fn try_enter(
+        self: &Arc<Self>,
+        queue: &mut Queue<R>,
+        ask: &R::Ask,
+        deadline: Option<Timestamp>,
+        now: Timestamp,
+    ) -> Option<Held<R>> {
+        if deadline.is_some_and(|deadline| deadline < now) {
+            return None;
         }
-        drop(queue);
-        self.enter_late(ask, deadline, now)
+        let grant = queue.try_admit(ask, now)?;
+        queue.counts.note_peak(self.ended.total());
+        let is_timed = queue.counts.is_timed(now);
+        Some(Held::new(Arc::clone(self), grant, now, is_timed))
     }
 
     /// The lock was free for a moment, so the call may be admitted at once after all.
@@ -135,8 +146,8 @@ impl<R: Resource> Admission<R> {
         now: Timestamp,
     ) -> Entry<R> {
         self.with(|queue, wake| {
-            if let Some(grant) = queue.try_admit(&ask, now) {
-                return Entry::Admitted(Held::new(Arc::clone(self), grant, now, true));
+            if let Some(held) = self.try_enter(queue, &ask, deadline, now) {
+                return Entry::Admitted(held);
             }
             match self.join(queue, ask, deadline, now, wake) {
                 Ok(waiting) => Entry::Queued(waiting),
@@ -175,7 +186,7 @@ impl<R: Resource> Admission<R> {
             .max_wait
             .map_or(Timestamp::MAX, |wait| now + wait);
         let bound = deadline.unwrap_or(Timestamp::MAX).min(patience);
-        if expected > bound {
+        if expected > bound || bound < now {
             return Err(self.too_late(queue, expected, bound, now, now));
         }
         let (ticket, fallback) = queue.join(ask, expected, now);

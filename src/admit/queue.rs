@@ -3,6 +3,9 @@ use std::{task::Waker, time::Duration};
 use super::resource::{Claim, Resource};
 use crate::policy::{CostTooLarge, Timestamp};
 
+/// A task has this long to pick its grant up, however small the slack: less would take back
+/// every grant in real time.
+const LEAST_PATIENCE: Duration = Duration::from_millis(1);
 /// Marks the end of a line and of the list of free places.
 const NONE: u32 = u32::MAX;
 
@@ -165,7 +168,7 @@ impl<R: Resource> Queue<R> {
     /// next [`pass`](Self::pass) may serve it.
     ///
     /// Returns its ticket, and when it must look without being called: no later than it can be
-    /// served, nor than the slack after the call before it, whose task may not be polled.
+    /// served, nor than a quarter of the slack after the call before it, whose task may not be polled.
     pub(super) fn join(
         &mut self,
         ask: R::Ask,
@@ -182,7 +185,7 @@ impl<R: Resource> Queue<R> {
         let fallback = if *first == NONE {
             expected
         } else {
-            expected.min((*before).max(now) + self.slack)
+            expected.min((*before).max(now) + self.slack / 4)
         };
         *before = expected;
         let arrival = self.next_arrival;
@@ -209,10 +212,7 @@ impl<R: Resource> Queue<R> {
         if self.waiting == 0 {
             return;
         }
-        self.resource.begin_pass();
-        for line in &mut self.lines {
-            line.cursor = line.first;
-        }
+        self.begin_pass();
         while let Some(ticket) = self.next_in_pass() {
             let slack = self.slack;
             let waiter = taken(&mut self.places, ticket);
@@ -243,12 +243,21 @@ impl<R: Resource> Queue<R> {
                 Claim::Never(why) => {
                     let ask = self.unlink(ticket);
                     self.resource.left(&ask);
-                    self.counts.refused += 1;
+                    // Part of a joint resource may have been claimed for it: begin anew.
+                    self.begin_pass();
                     let waiter = taken(&mut self.places, ticket);
                     waiter.stage = Stage::Failed(why);
                     wake.extend(waiter.waker.take());
                 }
             }
+        }
+    }
+
+    fn begin_pass(&mut self) {
+        self.next_due = Timestamp::MAX;
+        self.resource.begin_pass();
+        for line in &mut self.lines {
+            line.cursor = line.first;
         }
     }
 
@@ -290,7 +299,10 @@ impl<R: Resource> Queue<R> {
         }
         match self.vacate(ticket).stage {
             Stage::Granted(grant, _) => Look::Granted(grant),
-            Stage::Failed(why) => Look::Failed(why),
+            Stage::Failed(why) => {
+                self.counts.refused += 1;
+                Look::Failed(why)
+            }
             Stage::Waiting(_) | Stage::Moving => unreachable!("handled above"),
         }
     }
@@ -313,9 +325,9 @@ impl<R: Resource> Queue<R> {
     /// would be sent at an instant that it was not made for. It goes back, and the call to the
     /// place it had.
     fn recall_if_stale(&mut self, ticket: u32, now: Timestamp, wake: &mut Vec<Waker>) {
-        let slack = self.slack;
+        let patience = self.slack.max(LEAST_PATIENCE);
         let waiter = taken(&mut self.places, ticket);
-        if !matches!(waiter.stage, Stage::Granted(_, at) if now.since(at) > slack) {
+        if !matches!(waiter.stage, Stage::Granted(_, at) if now.since(at) > patience) {
             return;
         }
         let Stage::Granted(grant, _) = std::mem::replace(&mut waiter.stage, Stage::Moving) else {

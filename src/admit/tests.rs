@@ -551,16 +551,20 @@ fn looks_without_a_claim_grow_rarer() {
 }
 
 #[test]
-fn who_joins_a_line_looks_the_slack_after_the_call_before_it() {
+fn who_joins_a_line_looks_a_quarter_of_the_slack_after_the_call_before_it() {
     let mut queue = Queue::new(tokens(1), SLACK);
     let (_, alone) = queue.join(cost(1), at(10), at(0));
     assert_eq!(alone, at(10));
     let (_, soon) = queue.join(cost(1), at(11), at(0));
-    assert_eq!(soon, at(11), "sooner than the slack after the call before");
+    assert_eq!(soon, at(11), "sooner than that");
     let (_, later) = queue.join(cost(1), at(30), at(0));
-    assert_eq!(later, at(16));
+    assert_eq!(later, at(12) + Duration::from_millis(250));
     let (_, after) = queue.join(cost(1), at(40), at(33));
-    assert_eq!(after, at(38), "never in the past");
+    assert_eq!(
+        after,
+        at(34) + Duration::from_millis(250),
+        "never in the past"
+    );
 }
 
 // === tokens and slots ===

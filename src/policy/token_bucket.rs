@@ -166,8 +166,10 @@ impl TokenBucket {
             .unwrap_or(Timestamp::ZERO)
     }
 
-    /// Changes the quota at `now`. What has been spent stays spent in every dimension that the
-    /// new quota meters over the same period; other dimensions begin full.
+    /// Changes the quota at `now`. What has been spent stays spent: in the dimension of the same
+    /// unit and period, or, for a continuous dimension of a new period, as much as in the most
+    /// spent continuous one of its unit. Other dimensions begin full, and windows reset when the
+    /// new quota says, counted from `now`.
     pub fn set_quota(&mut self, quota: &Quota, now: Timestamp) {
         let old = std::mem::take(&mut self.dimensions);
         self.slack = nanos(quota);
@@ -175,8 +177,12 @@ impl TokenBucket {
             .limits()
             .iter()
             .map(|limit| {
-                let kept = old.iter().find(|dimension| dimension.is_over_same(limit));
-                kept.map_or_else(
+                let same = old.iter().find(|dimension| dimension.is_over_same(limit));
+                let alike = || {
+                    let alike = old.iter().filter(|dimension| dimension.is_alike(limit));
+                    alike.max_by_key(|dimension| dimension.tokens_spent(now))
+                };
+                same.or_else(alike).map_or_else(
                     || Dimension::new(limit, now),
                     |dimension| dimension.under(limit, now),
                 )
@@ -395,11 +401,27 @@ impl Dimension {
                 == matches!(limit.shape, Shape::Window { .. })
     }
 
+    /// Whether what is spent under this dimension tells what is spent under `limit`.
+    fn is_alike(&self, limit: &Limit) -> bool {
+        let is_continuous = |shape| matches!(shape, Shape::Continuous { .. });
+        self.limit.unit == limit.unit
+            && is_continuous(self.limit.shape)
+            && is_continuous(limit.shape)
+    }
+
+    /// What is spent, in whole tokens, rounded up.
+    fn tokens_spent(&self, now: Timestamp) -> i128 {
+        -(-self.spent_at(now)).div_euclid(self.token())
+    }
+
     /// This dimension's state under other numbers.
     fn under(&self, limit: &Limit, now: Timestamp) -> Self {
         let mut kept = self.clone();
         kept.advance(now);
         kept.limit = *limit;
+        if self.limit.period != limit.period {
+            kept.spent = self.tokens_spent(now) * kept.token();
+        }
         if let Shape::Window { resets_in } = limit.shape {
             kept.resets_at = now + Duration::from_nanos(resets_in);
         }

@@ -103,7 +103,9 @@ impl RateLimitHandle {
     }
 
     /// Changes the quota, up or down, with callers queued: who can be served now is served at
-    /// once, and who never can is refused. What has been spent stays spent.
+    /// once, and who never can is refused. What has been spent stays spent, see
+    /// [`TokenBucket::set_quota`](crate::policy::TokenBucket::set_quota). Calls that were admitted
+    /// while nothing limited those in flight do not count under a new limit of them.
     pub fn set_quota(&self, quota: &Quota) {
         set_quota(&self.admission, quota);
     }

@@ -74,8 +74,8 @@ async fn a_queue_whose_calls_are_due_is_not_full() {
     let start = Instant::now();
     waiting.await.expect("served");
     next.await.expect("the queue had room for it");
-    // A second after the first, whose late grant is replayed by the slack.
-    assert_eq!(since(start), 995);
+    // A second after the first, whose late grant is replayed by half the slack.
+    assert_eq!(since(start), 998);
 }
 
 #[tokio::test(start_paused = true)]
@@ -241,4 +241,20 @@ async fn a_wait_far_beyond_any_timer_is_survived() {
     answer.expect("served");
     assert_eq!(start.elapsed().as_secs(), year.as_secs());
     assert!(polls <= 30, "{polls}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_deadline_that_has_passed_is_refused_even_if_nothing_is_spent() {
+    let over = Instant::now();
+    advance(ms(1)).await;
+    let server = echo::<u32>();
+    let layer = RateLimitLayer::per_second(1).deadline(move |_: &u32| Some(over));
+    let error = layer.layer(server.clone()).oneshot(1).await;
+    let error = error.expect_err("nobody waits for the answer");
+    assert!(matches!(
+        Rejected::find(&*error),
+        Some(Rejected::TooLate(_))
+    ));
+    assert!(server.sent_after().is_empty());
+    assert_eq!(layer.handle().snapshot().refused(), 1);
 }

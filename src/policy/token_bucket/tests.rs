@@ -503,6 +503,28 @@ fn dimensions_are_told_apart_by_unit_period_and_shape() {
 }
 
 #[test]
+fn a_quota_over_another_period_keeps_what_is_spent() {
+    let mut bucket = bucket(
+        Quota::builder()
+            .requests_per_second(10)
+            .requests_per_hour(100)
+            .burst(Unit::REQUESTS, 20),
+    );
+    for _ in 0..12 {
+        drop(bucket.take(&Cost::REQUEST, START));
+    }
+    let now = START + 150 * MS;
+    let per_minute = Quota::builder()
+        .requests_per_minute(600)
+        .burst(Unit::REQUESTS, 20);
+    bucket.set_quota(&per_minute.build().expect("a valid quota"), now);
+    // The hour's dimension has the most left to drain: all but a part of one.
+    assert_eq!(bucket.available(Unit::REQUESTS, now), Some(8));
+    let full = now + 1_200 * MS;
+    assert_eq!(bucket.full_at(), full);
+}
+
+#[test]
 fn the_largest_numbers_do_not_overflow() {
     let period = Duration::from_secs(400 * 24 * 3600);
     let mut bucket = bucket(
