@@ -74,6 +74,17 @@ impl fmt::Display for Rejected {
 
 impl Error for Rejected {}
 
+/// A wait as a person reads it: in whole milliseconds, rounded up, where there are any.
+fn shown(wait: Duration) -> Duration {
+    let millis = wait.as_millis() as u64;
+    let is_whole = wait == Duration::from_millis(millis);
+    match millis {
+        0 => wait,
+        _ if is_whole => wait,
+        _ => Duration::from_millis(millis.saturating_add(1)),
+    }
+}
+
 /// As many calls wait as `max_waiting` allows.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct QueueFull {
@@ -107,7 +118,7 @@ impl fmt::Display for QueueFull {
             0 => write!(f, "{layer} refused: its limit is spent")?,
             n => write!(f, "{layer} refused: {n} calls wait already")?,
         }
-        write!(f, ", admission in {retry_after:?}")
+        write!(f, ", admission in {:?}", shown(*retry_after))
     }
 }
 
@@ -144,7 +155,9 @@ impl fmt::Display for TooLate {
         } = self;
         write!(
             f,
-            "{layer} refused: admission in {retry_after:?}, later than the {bound:?} this call can wait"
+            "{layer} refused: admission in {:?}, later than the {:?} this call can wait",
+            shown(*retry_after),
+            shown(*bound),
         )
     }
 }
@@ -181,3 +194,50 @@ impl fmt::Display for TooManyKeys {
 }
 
 impl Error for TooManyKeys {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_is_found_behind_other_errors_and_reads_like_one_sentence() {
+        #[derive(Debug)]
+        struct Wrapped(Rejected);
+        impl fmt::Display for Wrapped {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("the call failed")
+            }
+        }
+        impl Error for Wrapped {
+            fn source(&self) -> Option<&(dyn Error + 'static)> {
+                Some(&self.0)
+            }
+        }
+        let late = Rejected::TooLate(TooLate {
+            layer: "rate limit",
+            bound: Duration::from_secs(2),
+            retry_after: Duration::from_nanos(29_986_600_001),
+        });
+        let error: BoxError = Wrapped(late.clone()).into();
+        assert_eq!(Rejected::find(&*error), Some(&late));
+        assert_eq!(
+            late.to_string(),
+            "rate limit refused: admission in 29.987s, later than the 2s this call can wait"
+        );
+        assert_eq!(Rejected::find(&*BoxError::from("other")), None);
+    }
+
+    #[test]
+    fn waits_are_shown_in_whole_milliseconds_rounded_up() {
+        for (nanos, text) in [
+            (1, "1ns"),
+            (999_999, "999.999µs"),
+            (1_000_000, "1ms"),
+            (1_000_001, "2ms"),
+            (4_000_000_000, "4s"),
+        ] {
+            assert_eq!(format!("{:?}", shown(Duration::from_nanos(nanos))), text);
+        }
+        assert!(shown(Duration::MAX) >= Duration::from_secs(1));
+    }
+}

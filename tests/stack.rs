@@ -481,3 +481,75 @@ async fn the_layers_stand_under_and_over_a_boxed_client() {
     }
     assert_eq!(start.elapsed().as_millis(), 190);
 }
+
+/// As async-openai 0.43 bounds the services of `Client::with_http_service`: the request is a
+/// factory that clones, the response is neither `Clone` nor anything else.
+mod slot_of_async_openai {
+    use super::*;
+
+    #[derive(Clone)]
+    struct Factory(u32);
+    #[derive(Debug)]
+    struct Opaque(u32);
+    #[derive(Debug)]
+    enum OpenAiError {
+        Api(u16),
+        Boxed(BoxError),
+    }
+
+    impl std::fmt::Display for OpenAiError {
+        fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            write!(f, "{self:?}")
+        }
+    }
+    impl std::error::Error for OpenAiError {}
+    impl From<BoxError> for OpenAiError {
+        fn from(error: BoxError) -> Self {
+            Self::Boxed(error)
+        }
+    }
+
+    async fn with_http_service<S>(service: S, request: u32) -> Result<Opaque, OpenAiError>
+    where
+        S: Service<Factory, Response = Opaque> + Clone + Send + Sync + 'static,
+        S::Future: Send + 'static,
+        S::Error: Into<OpenAiError> + Send + Sync + 'static,
+    {
+        service.oneshot(Factory(request)).await.map_err(Into::into)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn both_layers_fit_it_and_pass_its_errors_on() {
+        let calls = Arc::new(AtomicU32::new(0));
+        let client = {
+            let calls = Arc::clone(&calls);
+            service_fn(move |Factory(n): Factory| {
+                let call = calls.fetch_add(1, Ordering::Relaxed);
+                std::future::ready(match (n, call) {
+                    (7, _) => Err(OpenAiError::Api(400)),
+                    (_, 0) => Err(OpenAiError::Api(529)),
+                    _ => Ok(Opaque(n)),
+                })
+            })
+        };
+        let classify = |result: Result<&Opaque, &BoxError>| match result {
+            Ok(_) => Outcome::SUCCESS,
+            Err(error) => match error.downcast_ref() {
+                Some(OpenAiError::Api(529)) => Outcome::new(Verdict::Overloaded),
+                _ => Outcome::new(Verdict::CallerFault),
+            },
+        };
+        let stack = ServiceBuilder::new()
+            .layer(RetryLayer::default().classify(classify))
+            .layer(RateLimitLayer::per_second(10))
+            .service(client);
+        let answer = with_http_service(stack.clone(), 1).await;
+        assert_eq!(answer.expect("retried").0, 1);
+        let error = with_http_service(stack, 7).await.expect_err("a 400");
+        let OpenAiError::Boxed(error) = error else {
+            panic!("{error}");
+        };
+        assert!(matches!(error.downcast_ref(), Some(OpenAiError::Api(400))));
+        assert_eq!(calls.load(Ordering::Relaxed), 3);
+    }
+}

@@ -277,6 +277,7 @@ impl<R: Resource> Admission<R> {
             waker.wake();
         }
         if waited != waits {
+            note_waiting(self.limits.layer, waits);
             if let Some(callback) = &self.on_waiting {
                 callback(waits);
             }
@@ -302,6 +303,23 @@ impl<R: Resource> fmt::Debug for Admission<R> {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(feature = "tracing")]
+fn note_waiting(layer: &'static str, waits: bool) {
+    let state = if waits { "saturated" } else { "cleared" };
+    tracing::debug!(layer, state, "calls wait, or none does any more");
+}
+
+#[cfg(not(feature = "tracing"))]
+const fn note_waiting(_: &'static str, _: bool) {}
+
+#[cfg(feature = "tracing")]
+fn note_wait(layer: &'static str, wait: Duration) {
+    tracing::trace!(layer, ?wait, "admitted after a wait");
+}
+
+#[cfg(not(feature = "tracing"))]
+const fn note_wait(_: &'static str, _: Duration) {}
 
 // === impl Waiting ===
 
@@ -330,6 +348,7 @@ impl<R: Resource> Waiting<R> {
             let alarm = match self.look(now, cx.waker()) {
                 Look::Granted(grant) => {
                     self.ticket = None;
+                    note_wait(self.admission.limits.layer, now.since(self.entered));
                     let held = Held::new(Arc::clone(&self.admission), grant, now, true);
                     return Poll::Ready(Ok(held));
                 }

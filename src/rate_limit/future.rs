@@ -237,7 +237,7 @@ fn is_completed(outcome: Outcome) -> Option<bool> {
 #[cfg(feature = "tracing")]
 fn note_refusal(rejected: &Rejected) {
     tracing::debug!(
-        layer = "rate_limit",
+        layer = "rate limit",
         retry_after = ?rejected.retry_after(),
         "{rejected}"
     );
