@@ -94,11 +94,6 @@ enum Place<R: Resource> {
 struct Waiter<R: Resource> {
     stage: Stage<R>,
     arrival: u64,
-    since: Timestamp,
-    /// When its claim will serve it; `MAX` without a claim.
-    due: Timestamp,
-    /// When its timer fires; `MAX` without a timer.
-    armed: Timestamp,
     waker: Option<Waker>,
     line: u32,
     before: u32,
@@ -106,12 +101,33 @@ struct Waiter<R: Resource> {
 }
 
 enum Stage<R: Resource> {
-    Waiting(R::Ask),
+    Waiting(Wait<R::Ask>),
     /// With the instant that it is charged as of.
     Granted(R::Grant, Timestamp),
     Failed(CostTooLarge),
     /// Only while a waiter is moved from one stage to the next.
     Moving,
+}
+
+struct Wait<A> {
+    ask: A,
+    since: Timestamp,
+    /// When its claim will serve it; `MAX` without a claim.
+    due: Timestamp,
+    /// When its timer fires; `MAX` without a timer.
+    armed: Timestamp,
+}
+
+impl<A> Wait<A> {
+    const fn new(ask: A, since: Timestamp) -> Self {
+        let (due, armed) = (Timestamp::MAX, Timestamp::MAX);
+        Self {
+            ask,
+            since,
+            due,
+            armed,
+        }
+    }
 }
 
 /// What a waiter finds when it looks.
@@ -191,11 +207,8 @@ impl<R: Resource> Queue<R> {
         let arrival = self.next_arrival;
         self.next_arrival += 1;
         let ticket = self.place(Waiter {
-            stage: Stage::Waiting(ask),
+            stage: Stage::Waiting(Wait::new(ask, now)),
             arrival,
-            since: now,
-            due: Timestamp::MAX,
-            armed: Timestamp::MAX,
             waker: None,
             line,
             before: NONE,
@@ -216,28 +229,29 @@ impl<R: Resource> Queue<R> {
         while let Some(ticket) = self.next_in_pass() {
             let slack = self.slack;
             let waiter = taken(&mut self.places, ticket);
-            let (line, after, since) = (waiter.line as usize, waiter.after, waiter.since);
-            let Stage::Waiting(ask) = &waiter.stage else {
+            let line = waiter.line as usize;
+            let Stage::Waiting(wait) = &mut waiter.stage else {
                 unreachable!("only waiting places are linked");
             };
-            self.lines[line].cursor = after;
-            match self.resource.claim(ask, now) {
+            self.lines[line].cursor = waiter.after;
+            match self.resource.claim(&wait.ask, now) {
                 Claim::Ready(ready) => {
                     // Half the slack is left for the task to pick its grant up.
-                    let at = ready.max(since).max(now.before(slack / 2)).min(now);
+                    let earliest = wait.since.max(now.before(slack / 2));
+                    let at = ready.max(earliest).min(now);
                     self.grant(ticket, at, now, wake);
                 }
                 Claim::At(due) => {
                     self.next_due = self.next_due.min(due);
-                    waiter.due = due;
-                    if due < waiter.armed {
-                        waiter.armed = due;
+                    wait.due = due;
+                    if due < wait.armed {
+                        wait.armed = due;
                         wake.extend(waiter.waker.take());
                     }
                 }
-                Claim::OnRelease => waiter.due = Timestamp::MAX,
+                Claim::OnRelease => wait.due = Timestamp::MAX,
                 Claim::Nothing => {
-                    waiter.due = Timestamp::MAX;
+                    wait.due = Timestamp::MAX;
                     self.lines[line].cursor = NONE;
                 }
                 Claim::Never(why) => {
@@ -274,18 +288,18 @@ impl<R: Resource> Queue<R> {
     ) -> Look<R> {
         self.recall_if_stale(ticket, now, wake);
         let waiter = taken(&mut self.places, ticket);
-        if matches!(waiter.stage, Stage::Waiting(_)) {
+        if let Stage::Waiting(wait) = &mut waiter.stage {
             let soonest = if fallback > now {
                 fallback
             } else {
                 // The estimate has passed and others are still before it: look again with whoever
                 // is due next, less and less often, so that looks stay few.
-                let pause = now.since(waiter.since) / 4 + Duration::from_millis(1);
+                let pause = now.since(wait.since) / 4 + Duration::from_millis(1);
                 self.next_due.max(now + pause)
             };
             // A claim that was due by now has been lost to a call that came back to its place.
-            waiter.armed = if waiter.due > now && waiter.due < Timestamp::MAX {
-                waiter.due
+            wait.armed = if wait.due > now && wait.due < Timestamp::MAX {
+                wait.due
             } else if self.next_due < Timestamp::MAX {
                 soonest
             } else {
@@ -295,7 +309,7 @@ impl<R: Resource> Queue<R> {
                 Some(kept) => std::mem::swap(kept, waker),
                 none => *none = Some(waker.clone()),
             }
-            return Look::Wait(waiter.armed);
+            return Look::Wait(wait.armed);
         }
         match self.vacate(ticket).stage {
             Stage::Granted(grant, _) => Look::Granted(grant),
@@ -333,12 +347,11 @@ impl<R: Resource> Queue<R> {
         let Stage::Granted(grant, _) = std::mem::replace(&mut waiter.stage, Stage::Moving) else {
             unreachable!("the line above says so");
         };
-        waiter.since = now;
-        (waiter.due, waiter.armed) = (Timestamp::MAX, Timestamp::MAX);
         let ask = self.resource.undo(grant, now);
         self.resource.joined(&ask);
         self.counts.admitted -= 1;
-        taken(&mut self.places, ticket).stage = Stage::Waiting(ask);
+        let wait = Wait::new(ask, now);
+        taken(&mut self.places, ticket).stage = Stage::Waiting(wait);
         self.link(ticket);
         self.pass(now, wake);
     }
@@ -406,10 +419,10 @@ impl<R: Resource> Queue<R> {
             NONE => self.lines[line].last = before,
             after => taken(&mut self.places, after).before = before,
         }
-        let Stage::Waiting(ask) = stage else {
+        let Stage::Waiting(wait) = stage else {
             unreachable!("only waiting places are linked");
         };
-        ask
+        wait.ask
     }
 
     fn place(&mut self, waiter: Waiter<R>) -> u32 {
