@@ -49,7 +49,8 @@ impl Rejected {
     }
 
     /// How long to wait before the same call can be admitted, counted from the refusal: the
-    /// real remainder, never zero. `None` if it can never be admitted.
+    /// real remainder, never zero. Where it depends on when other calls end, it is an estimate:
+    /// as long as they have taken on average. `None` if it can never be admitted.
     #[must_use]
     pub const fn retry_after(&self) -> Option<Duration> {
         match self {
@@ -100,7 +101,7 @@ impl QueueFull {
         self.waiting
     }
 
-    /// When a call would be admitted if it could join the queue now.
+    /// How long until a call would be admitted if it could join the queue now.
     #[must_use]
     pub const fn retry_after(&self) -> Duration {
         self.retry_after
@@ -139,7 +140,7 @@ impl TooLate {
         self.bound
     }
 
-    /// When admission is expected.
+    /// How long until admission is expected.
     #[must_use]
     pub const fn retry_after(&self) -> Duration {
         self.retry_after
@@ -153,11 +154,17 @@ impl fmt::Display for TooLate {
             bound,
             retry_after,
         } = self;
+        let (wait, bound) = (shown(*retry_after), shown(*bound));
+        if wait > bound {
+            return write!(
+                f,
+                "{layer} refused: admission in {wait:?}, later than the {bound:?} this call can wait"
+            );
+        }
         write!(
             f,
-            "{layer} refused: admission in {:?}, later than the {:?} this call can wait",
-            shown(*retry_after),
-            shown(*bound),
+            "{layer} refused: not admitted within the {bound:?} this call can wait, \
+             admission in about {wait:?}"
         )
     }
 }
@@ -179,7 +186,7 @@ impl TooManyKeys {
         self.keys
     }
 
-    /// When the first of them can be forgotten.
+    /// How long until the first of them can be forgotten, as far as is known.
     #[must_use]
     pub const fn retry_after(&self) -> Duration {
         self.retry_after
@@ -225,6 +232,20 @@ mod tests {
             "rate limit refused: admission in 29.987s, later than the 2s this call can wait"
         );
         assert_eq!(Rejected::find(&*BoxError::from("other")), None);
+    }
+
+    #[test]
+    fn a_wait_for_a_place_in_flight_makes_no_false_comparison() {
+        let late = TooLate {
+            layer: "rate limit",
+            bound: Duration::from_secs(5),
+            retry_after: Duration::from_secs(1),
+        };
+        assert_eq!(
+            late.to_string(),
+            "rate limit refused: not admitted within the 5s this call can wait, \
+             admission in about 1s"
+        );
     }
 
     #[test]

@@ -35,7 +35,8 @@ impl Snapshot {
         self.stats.refused
     }
 
-    /// Calls whose caller went away before the response, queued or sent.
+    /// Calls that ended without a word of the server's: their caller went away, queued or sent,
+    /// or a layer inside refused them.
     #[must_use]
     pub const fn cancelled(&self) -> u64 {
         self.stats.cancelled

@@ -6,6 +6,7 @@ use std::{
         atomic::{AtomicU64, Ordering},
     },
     task::{Context, Poll, Waker},
+    thread,
     time::Duration,
 };
 
@@ -263,7 +264,8 @@ impl<R: Resource> Admission<R> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The way to the queue for whoever may change it: what must happen outside the lock happens after it.
+    /// The way to the queue for whoever may change it: what must happen outside the lock happens
+    /// after it. What `work` returns must be safe to drop, in case the callback panics.
     fn with<T>(&self, work: impl FnOnce(&mut Queue<R>, &mut Vec<Waker>) -> T) -> T {
         let mut wake = Vec::new();
         let (result, waited, waits) = {
@@ -278,7 +280,8 @@ impl<R: Resource> Admission<R> {
         }
         if waited != waits {
             note_waiting(self.limits.layer, waits);
-            if let Some(callback) = &self.on_waiting {
+            // A second panic would end the process.
+            if let Some(callback) = self.on_waiting.as_ref().filter(|_| !thread::panicking()) {
                 callback(waits);
             }
         }
@@ -336,6 +339,13 @@ pub(crate) struct Waiting<R: Resource> {
     alarm: Timestamp,
 }
 
+/// What a waiter sees when it looks, everything granted in its guard already.
+enum Sight<R: Resource> {
+    Admitted(Held<R>),
+    Refused(Rejected),
+    Wait(Timestamp),
+}
+
 impl<R: Resource> Waiting<R> {
     /// Ready when the call is admitted or refused. `timer` must be the same in every poll.
     pub(crate) fn poll(
@@ -346,20 +356,15 @@ impl<R: Resource> Waiting<R> {
         loop {
             let now = clock::now();
             let alarm = match self.look(now, cx.waker()) {
-                Look::Granted(grant) => {
-                    self.ticket = None;
+                Sight::Admitted(held) => {
                     note_wait(self.admission.limits.layer, now.since(self.entered));
-                    let held = Held::new(Arc::clone(&self.admission), grant, now, true);
                     return Poll::Ready(Ok(held));
                 }
-                Look::Failed(why) => {
-                    self.ticket = None;
-                    return Poll::Ready(Err(Rejected::CostTooLarge(why)));
-                }
-                Look::Wait(due) if now >= self.bound => {
+                Sight::Refused(rejected) => return Poll::Ready(Err(rejected)),
+                Sight::Wait(due) if now >= self.bound => {
                     return Poll::Ready(Err(self.give_up(due, now)));
                 }
-                Look::Wait(due) => due.min(self.bound),
+                Sight::Wait(due) => due.min(self.bound),
             };
             if alarm != self.alarm {
                 self.alarm = alarm;
@@ -380,15 +385,32 @@ impl<R: Resource> Waiting<R> {
         }
     }
 
-    fn look(&self, now: Timestamp, waker: &Waker) -> Look<R> {
-        let ticket = self.ticket.expect("a finished wait is not polled");
+    fn look(&mut self, now: Timestamp, waker: &Waker) -> Sight<R> {
+        let id = self.ticket.expect("a finished wait is not polled");
         // Cloned and dropped outside the lock: both are another's code.
         let mut waker = waker.clone();
-        self.admission.with(|queue, wake| {
-            if now >= self.alarm {
+        let Self {
+            admission,
+            ticket,
+            fallback,
+            alarm,
+            ..
+        } = self;
+        admission.with(|queue, wake| {
+            if now >= *alarm {
                 queue.pass(now, wake);
             }
-            queue.look(ticket, self.fallback, now, &mut waker, wake)
+            match queue.look(id, *fallback, now, &mut waker, wake) {
+                Look::Granted(grant) => {
+                    *ticket = None;
+                    Sight::Admitted(Held::new(Arc::clone(admission), grant, now, true))
+                }
+                Look::Failed(why) => {
+                    *ticket = None;
+                    Sight::Refused(Rejected::CostTooLarge(why))
+                }
+                Look::Wait(due) => Sight::Wait(due),
+            }
         })
     }
 

@@ -61,6 +61,11 @@ impl Unit {
         self.name
     }
 
+    /// Whether the two are different units that a cost cannot tell apart.
+    pub(super) fn is_mixed_up_with(self, other: Self) -> bool {
+        self.slot == other.slot && self.name != other.name
+    }
+
     const fn own(slot: u8, name: &'static str) -> Self {
         Self {
             slot: Slot::Own(slot),

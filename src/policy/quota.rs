@@ -224,6 +224,17 @@ impl QuotaBuilder {
                     ),
                 ));
             }
+            let twin = limits.iter().find(|l| l.unit.is_mixed_up_with(limit.unit));
+            if let Some(twin) = twin {
+                return Err(InvalidConfig::new(
+                    field,
+                    format!(
+                        "{} and {} are custom units of the same slot; give each its own",
+                        twin.unit.name(),
+                        limit.unit.name()
+                    ),
+                ));
+            }
             limits.push(limit);
         }
         for &(unit, amount) in &self.bursts {
@@ -385,6 +396,13 @@ mod tests {
                 Quota::builder().tokens_per_minute(5).tokens_per_minute(6),
                 "tokens_per_minute: tokens are limited twice over the same period; \
                  keep one of the two"
+                    .into(),
+            ),
+            (
+                Quota::builder()
+                    .rate(Unit::custom(1, "images"), 5, SECOND)
+                    .rate(Unit::custom(1, "pages"), 5, MINUTE),
+                "rate: images and pages are custom units of the same slot; give each its own"
                     .into(),
             ),
             (

@@ -5,6 +5,10 @@ use super::{
     quota::{Limit, Shape},
 };
 
+/// A settlement leaves no more debt than drains in this many periods. A report of more is a
+/// mistake of whoever reports, and must not lock the limiter for good.
+const MOST_DEBT_PERIODS: i128 = 60;
+
 /// A token bucket over any number of dimensions, taken all or nothing.
 ///
 /// The continuous dimensions are the leaky bucket as a meter of ITU-T I.371: each keeps what
@@ -56,7 +60,7 @@ impl Reservation {
 }
 
 impl TokenBucket {
-    /// A full bucket for `quota`; windows begin at `now`.
+    /// A full bucket for `quota`; each window resets as long after `now` as the quota says.
     #[must_use]
     pub fn new(quota: &Quota, now: Timestamp) -> Self {
         Self {
@@ -132,7 +136,10 @@ impl TokenBucket {
     /// into debt if need be. Overspend is carried, not forgiven.
     ///
     /// A dimension that has been full since, or a window that has reset, refunds nothing: what
-    /// was reserved is there again, and a refund would be more than ever flowed in.
+    /// was reserved is there again, and a refund would be more than ever flowed in. The same holds
+    /// for a dimension that did not exist when the reservation was made.
+    ///
+    /// Debt is carried up to 60 periods of a dimension's amount; more is taken for a mistake.
     pub fn settle(&mut self, reservation: Reservation, used: &Cost, now: Timestamp) {
         for dimension in &mut self.dimensions {
             dimension.settle(&reservation, used, now);
@@ -206,8 +213,9 @@ struct Dimension {
     spent: i128,
     /// Continuous: the instant that `spent` is of.
     updated: Timestamp,
-    /// Continuous: when it was last found that what had been spent is drained.
-    emptied: Timestamp,
+    /// What was reserved before this instant is there again or was never taken here: since the
+    /// dimension began, was last found drained, or its window was last reset.
+    restored: Timestamp,
     /// Window: the instant at which `spent` becomes zero.
     resets_at: Timestamp,
     /// The largest cost taken so far, the capacity of a paced dimension.
@@ -224,7 +232,7 @@ impl Dimension {
             limit: *limit,
             spent: 0,
             updated: now,
-            emptied: Timestamp::ZERO,
+            restored: now,
             resets_at: now + Duration::from_nanos(resets_in),
             largest: 1,
         }
@@ -263,8 +271,8 @@ impl Dimension {
         match self.limit.shape {
             Shape::Continuous { .. } => {
                 let elapsed = now.as_nanos().saturating_sub(self.updated.as_nanos());
-                let drained = i128::from(elapsed) * i128::from(self.limit.amount);
-                (self.spent - drained).max(0)
+                let drained = i128::from(elapsed).saturating_mul(i128::from(self.limit.amount));
+                self.spent.saturating_sub(drained).max(0)
             }
             Shape::Window { .. } if now >= self.resets_at => 0,
             Shape::Window { .. } => self.spent,
@@ -277,13 +285,16 @@ impl Dimension {
         let was_spent = self.spent > 0;
         self.spent = self.spent_at(now);
         self.updated = self.updated.max(now);
-        if was_spent && self.spent == 0 {
-            self.emptied = self.updated;
+        let is_continuous = matches!(self.limit.shape, Shape::Continuous { .. });
+        if is_continuous && was_spent && self.spent == 0 {
+            self.restored = self.updated;
         }
         if matches!(self.limit.shape, Shape::Window { .. }) && now >= self.resets_at {
             let late = now.since(self.resets_at).as_nanos();
             let windows = late / u128::from(self.limit.period) + 1;
             self.resets_at = self.windows_on(windows);
+            let window = Duration::from_nanos(self.limit.period);
+            self.restored = self.resets_at.before(window);
         }
     }
 
@@ -366,18 +377,19 @@ impl Dimension {
             return;
         }
         self.advance(now);
-        let is_restored = match self.limit.shape {
-            Shape::Continuous { .. } => reservation.at < self.emptied,
-            Shape::Window { .. } => {
-                let window = Duration::from_nanos(self.limit.period);
-                reservation.at < self.resets_at.before(window)
-            }
-        };
-        if is_restored && used < reserved {
+        if reservation.at < self.restored && used < reserved {
             return;
         }
         let difference = i128::from(used) - i128::from(reserved);
-        self.spent = (self.spent + difference * self.token()).max(0);
+        let most = self.most_debt();
+        self.spent = (self.spent + difference * self.token()).clamp(0, most);
+    }
+
+    /// The most that can be spent after a settlement.
+    fn most_debt(&self) -> i128 {
+        let debt = i128::from(self.limit.amount) * MOST_DEBT_PERIODS;
+        let held = i128::from(self.most().max(self.capacity(0)));
+        self.spent.max((held + debt) * self.token())
     }
 
     fn available(&self, now: Timestamp) -> i64 {

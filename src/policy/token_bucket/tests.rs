@@ -188,6 +188,30 @@ fn what_has_drained_since_is_not_refunded_once_more() {
 }
 
 #[test]
+fn a_new_quota_refunds_nothing_that_was_never_taken_from_it() {
+    let per_minute = |amount| {
+        Quota::builder()
+            .output_tokens_per_minute(amount)
+            .burst(Unit::OUTPUT_TOKENS, 1_000)
+    };
+    let mut bucket = bucket(Quota::builder().requests_per_second(5));
+    let before = bucket.take(&Cost::REQUEST.output_tokens(800), START);
+    let now = START + SECOND;
+    bucket.set_quota(&per_minute(60).build().expect("valid"), now);
+    drop(bucket.take(&Cost::ZERO.output_tokens(1_000), now));
+    bucket.settle(before, &Cost::REQUEST, now);
+    assert_eq!(bucket.available(Unit::OUTPUT_TOKENS, now), Some(0));
+
+    let mut bucket = self::bucket(Quota::builder().window(IMAGES, 10, DAY, SECOND));
+    let reservation = bucket.take(&Cost::ZERO.of(IMAGES, 4), START);
+    let shifted = Quota::builder().window(IMAGES, 10, DAY, DAY).build();
+    bucket.set_quota(&shifted.expect("valid"), START + 10 * MS);
+    bucket.refund(reservation, START + 20 * MS);
+    let left = bucket.available(IMAGES, START + 20 * MS);
+    assert_eq!(left, Some(10), "it is of this very window");
+}
+
+#[test]
 fn overspend_is_carried_as_debt() {
     let mut bucket = bucket(
         Quota::builder()
@@ -540,8 +564,14 @@ fn the_largest_numbers_do_not_overflow() {
         &huge.output_tokens(u64::MAX),
         Timestamp::MAX.before(DAY),
     );
-    assert_eq!(ready(&bucket, &Cost::ZERO.output_tokens(1)), Timestamp::MAX);
-    assert!(bucket.available(Unit::OUTPUT_TOKENS, START) < Some(i64::MIN / 2));
+    // Debt is bounded: sixty periods and the one token that the bucket holds.
+    let later = Timestamp::MAX.before(DAY);
+    assert_eq!(bucket.available(Unit::OUTPUT_TOKENS, later), Some(-60));
+    for _ in 0..300 {
+        let reservation = bucket.take(&Cost::ZERO, later);
+        bucket.settle(reservation, &huge.output_tokens(u64::MAX), later);
+    }
+    assert!(!bucket.is_ready(&Cost::REQUEST, Timestamp::MAX));
     let estimate = bucket.ready_after(&huge, &huge, &huge);
     assert_eq!(estimate, Ok(Timestamp::MAX));
 }
