@@ -23,9 +23,9 @@ use tower_service::Service;
 
 use crate::{
     error::BoxError,
-    outcome::Outcome,
+    outcome::{Idempotency, Outcome},
     policy::Cost,
-    protocol::{Guard, Idempotency, Protocol},
+    protocol::{Guard, Protocol},
 };
 
 /// What is known of a request before it is sent.
@@ -83,6 +83,18 @@ impl Facts {
         self.cost
     }
 
+    /// When the caller stops waiting, if that is known.
+    #[must_use]
+    pub const fn stops_waiting_at(&self) -> Option<Instant> {
+        self.deadline
+    }
+
+    /// Whether the request may be sent twice.
+    #[must_use]
+    pub const fn may_be_repeated(&self) -> Idempotency {
+        self.idempotency
+    }
+
     /// The model that is asked, if the request names one.
     #[must_use]
     pub fn model_name(&self) -> Option<&str> {
@@ -116,6 +128,11 @@ impl<Req> Call<Req> {
     /// The request, its facts left behind.
     pub fn into_request(self) -> Req {
         self.request
+    }
+
+    /// How many times the request has been sent already.
+    pub const fn resends(&self) -> u32 {
+        self.resends
     }
 
     /// The facts.

@@ -4,7 +4,7 @@
 
 use std::{error::Error, fmt, time::Duration};
 
-pub use crate::policy::{CostTooLarge, InvalidConfig};
+use crate::policy::CostTooLarge;
 
 /// The error of every layer.
 pub type BoxError = Box<dyn Error + Send + Sync>;

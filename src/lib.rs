@@ -47,10 +47,10 @@
 //! | `retry` | `retry` | retries by verdict, hint, deadline and a success-funded budget |
 //! | `http` | `http` | what status codes, headers and bodies mean |
 //! | `provider` | `provider` | what is particular to language models |
-//! | `protocol`, `call`, `error` | any layer | one strategy a layer, facts beside the request, refusals |
+//! | `protocol`, `call`, `error`, `snapshot` | any layer | one strategy a layer, facts beside the request, refusals, totals |
 //! | `testing` | `test-util` | services to test layers with |
 //!
-//! `full` is all of them; `hyper-util` recognises its client's failures to connect; `tracing`
+//! `full` is all but `test-util`; `hyper-util` recognises its client's failures to connect; `tracing`
 //! logs refusals and retries. Features only add.
 //!
 //! # Order
@@ -60,12 +60,14 @@
 //!
 //! # Errors
 //!
-//! Every layer's error is a `BoxError`: the client's own, or a `Rejected` that says which layer
-//! refused, why, and when to come back.
+//! Every layer's error is a `BoxError`: the client's own, or a `Rejected` that says why a layer
+//! refused and when to come back.
 //!
 //! # Promises
 //!
-//! No task is spawned, no future boxed, nothing polls, and no call admitted at once allocates.
+//! No task is spawned, no future boxed, nothing polls, and the layers allocate nothing for a call
+//! admitted at once; what a retry layer keeps is the request's own clone, and reading facts keeps
+//! the model's name. A call that has to wait needs a tokio runtime with its timer enabled.
 //! The minimum Rust version is 1.85 and is raised in minor releases only. Defaults may change in
 //! minor releases, with a line in the changelog; each says where it is defined why it is so.
 #![forbid(unsafe_code)]

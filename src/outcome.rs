@@ -106,7 +106,7 @@ impl Outcome {
     pub const SUCCESS: Self = Self::new(Verdict::Success);
 
     /// An outcome without a hint. Its [`effect`](Self::effect) is the usual one of the verdict:
-    /// only a [`Verdict::ServerFault`] leaves open whether the server acted.
+    /// of the failures only a [`Verdict::ServerFault`] leaves open whether the server acted.
     pub const fn new(verdict: Verdict) -> Self {
         let effect = match verdict {
             Verdict::ServerFault | Verdict::Success | Verdict::Cancelled => Effect::Possible,

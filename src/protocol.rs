@@ -6,10 +6,10 @@
 
 use tokio::time::Instant;
 
-pub use crate::{clock::timestamp, outcome::Idempotency};
+pub use crate::clock::timestamp;
 use crate::{
     error::{BoxError, Rejected},
-    outcome::{Effect, Ending, Outcome, Verdict},
+    outcome::{Effect, Ending, Idempotency, Outcome, Verdict},
     policy::Cost,
 };
 

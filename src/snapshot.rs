@@ -1,6 +1,6 @@
 //! What a layer has done and is doing.
 
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
 use crate::admit::Stats;
 
@@ -13,7 +13,7 @@ use crate::admit::Stats;
 /// assert_eq!((snapshot.admitted(), snapshot.waiting()), (0, 0));
 /// assert_eq!(snapshot.success_share(), None);
 /// ```
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub struct Snapshot {
     stats: Stats,
 }
@@ -78,5 +78,20 @@ impl Snapshot {
     #[must_use]
     pub const fn waiting(&self) -> usize {
         self.stats.waiting
+    }
+}
+
+impl fmt::Debug for Snapshot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Snapshot")
+            .field("admitted", &self.admitted())
+            .field("refused", &self.refused())
+            .field("cancelled", &self.cancelled())
+            .field("success_share", &self.success_share())
+            .field("mean_latency", &self.mean_latency())
+            .field("active", &self.active())
+            .field("peak_active", &self.peak_active())
+            .field("waiting", &self.waiting())
+            .finish()
     }
 }

@@ -160,9 +160,9 @@ mod tests {
 
     use super::*;
     use crate::{
-        error::{CostTooLarge, Rejected},
+        error::Rejected,
         outcome::Hint,
-        policy::Unit,
+        policy::{CostTooLarge, Unit},
     };
 
     fn head(status: u16, lines: &[(&'static str, &'static str)]) -> Outcome {

@@ -30,8 +30,8 @@
 //! use tower_relay::{
 //!     error::BoxError,
 //!     http::Http,
-//!     outcome::{Outcome, Verdict},
-//!     protocol::{Idempotency, Protocol},
+//!     outcome::{Idempotency, Outcome, Verdict},
+//!     protocol::Protocol,
 //! };
 //!
 //! type Call = Request<Full<Bytes>>;
@@ -76,7 +76,7 @@
 //! }
 //! let call = Call::new("fourteen bytes".into());
 //! assert_eq!(cost(&protocol, &call).get(Unit::INPUT_TOKENS), 4);
-//! # Ok::<(), tower_relay::error::InvalidConfig>(())
+//! # Ok::<(), tower_relay::policy::InvalidConfig>(())
 //! ```
 //!
 //! # The feedback path

@@ -10,8 +10,8 @@ use super::{
 };
 use crate::{
     error::BoxError,
-    outcome::{Ending, Outcome},
-    protocol::{Guard, Idempotency, Protocol},
+    outcome::{Ending, Idempotency, Outcome},
+    protocol::{Guard, Protocol},
 };
 
 /// Headers by which a server knows a repeated request again.

@@ -66,9 +66,9 @@ fn whole_seconds(wait: Duration) -> NonZeroU64 {
 mod tests {
     use super::*;
     use crate::{
-        error::{CostTooLarge, QueueFull},
+        error::QueueFull,
         outcome::Hint,
-        policy::Unit,
+        policy::{CostTooLarge, Unit},
     };
 
     fn full(retry_after: Duration) -> Rejected {

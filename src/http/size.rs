@@ -5,7 +5,7 @@ use std::num::NonZeroU32;
 use http::Request;
 use http_body::Body;
 
-use crate::error::InvalidConfig;
+use crate::policy::InvalidConfig;
 
 /// How many bytes of a request make one token of the prompt, on the average.
 ///
@@ -15,7 +15,7 @@ use crate::error::InvalidConfig;
 /// assert_eq!(BytesPerToken::DEFAULT.tokens(4_801), 1_201);
 /// assert_eq!(BytesPerToken::new(2.5)?.tokens(10), 4);
 /// assert!(BytesPerToken::new(0.0).is_err());
-/// # Ok::<(), tower_relay::error::InvalidConfig>(())
+/// # Ok::<(), tower_relay::policy::InvalidConfig>(())
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BytesPerToken {

@@ -128,7 +128,8 @@ impl RetryPolicyBuilder {
         self
     }
 
-    /// How long to wait where the server gives no hint.
+    /// How long to wait where the server gives no hint, and at the least beside one. Default:
+    /// [`Backoff::default`].
     pub const fn backoff(mut self, backoff: Backoff) -> Self {
         self.policy.backoff = backoff;
         self

@@ -14,8 +14,8 @@ use serde_json::value::RawValue;
 use crate::{
     call::{Facts, ReadFacts},
     http::{BytesPerToken, Deadline, input_tokens_by_size},
+    outcome::Idempotency,
     policy::Cost,
-    protocol::Idempotency,
 };
 
 /// Larger bodies are not parsed; the largest that providers accept are about half of it.
@@ -46,7 +46,7 @@ const MOST_FRAMES: usize = 1 << 16;
 /// let facts = JsonFacts::new()
 ///     .bytes_per_token(BytesPerToken::new(3.2)?)
 ///     .default_output_tokens(2_000);
-/// # Ok::<(), tower_relay::error::InvalidConfig>(())
+/// # Ok::<(), tower_relay::policy::InvalidConfig>(())
 /// ```
 #[derive(Clone, Copy, Debug)]
 #[must_use]

@@ -27,7 +27,9 @@ pin_project! {
     ///
     /// # Panics
     ///
-    /// If it is polled after it was ready.
+    /// If it is polled after it was ready, or if it has to wait outside a tokio runtime with its
+    /// timer enabled.
+    #[must_use = "futures do nothing unless polled"]
     pub struct ResponseFuture<S, Req, P>
     where
         S: Service<Req>,
@@ -144,7 +146,7 @@ where
     S::Error: Into<BoxError>,
     P: Protocol<Req, S::Response>,
 {
-    type Output = Result<P::Response<Guard>, BoxError>;
+    type Output = Result<P::Response<Permit>, BoxError>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
@@ -186,8 +188,8 @@ where
                         let held = held.take().expect("taken only when done");
                         this.state.set(State::Done);
                         let is_success = this.protocol.classify(Ok(&response)).is_success();
-                        let guard = Guard { held, is_success };
-                        return Poll::Ready(Ok(this.protocol.hold(response, guard)));
+                        let permit = Permit { held, is_success };
+                        return Poll::Ready(Ok(this.protocol.hold(response, permit)));
                     }
                     Poll::Ready(Err(error)) => {
                         let held = held.take().expect("taken only when done");
@@ -238,7 +240,7 @@ fn is_completed(outcome: Outcome) -> Option<bool> {
 fn note_refusal(rejected: &Rejected) {
     tracing::debug!(
         layer = "rate limit",
-        retry_after = ?rejected.retry_after(),
+        retry_after = rejected.retry_after().map(tracing::field::debug),
         "{rejected}"
     );
 }
@@ -262,7 +264,7 @@ where
     }
 }
 
-// === impl Guard ===
+// === impl Permit ===
 
 /// What an admitted call holds: its reservation and its place in flight.
 ///
@@ -271,12 +273,12 @@ where
 /// refunds nothing. Dropping it is the same with nothing seen.
 #[derive(Debug)]
 #[must_use = "dropping it releases what the call holds"]
-pub struct Guard {
+pub struct Permit {
     held: Held<Metered>,
     is_success: bool,
 }
 
-impl protocol::Guard for Guard {
+impl protocol::Guard for Permit {
     fn finish(mut self, ending: Ending) {
         let spent = match ending.completeness() {
             Completeness::Complete => Spent::Exactly(ending.usage()),
@@ -287,7 +289,7 @@ impl protocol::Guard for Guard {
     }
 }
 
-impl Drop for Guard {
+impl Drop for Permit {
     fn drop(&mut self) {
         self.held.finish(Spent::AS_RESERVED, Some(self.is_success));
     }

@@ -36,10 +36,16 @@ impl Default for Settings {
 impl Settings {
     /// A limiter of its own state.
     pub(super) fn admission(&self, quota: &Quota) -> Arc<Admission<Metered>> {
-        let metered = Joint(
-            Tokens::new(quota, clock::now()),
-            Slots::new(quota.max_in_flight()),
-        );
+        self.admission_since(quota, clock::now())
+    }
+
+    /// A limiter whose windows are counted from `since`.
+    pub(super) fn admission_since(
+        &self,
+        quota: &Quota,
+        since: Timestamp,
+    ) -> Arc<Admission<Metered>> {
+        let metered = Joint(Tokens::new(quota, since), Slots::new(quota.max_in_flight()));
         let on_transition = self.on_transition.clone();
         let callback = on_transition.map(|callback| -> Arc<dyn Fn(bool) + Send + Sync> {
             Arc::new(move |waits| {

@@ -2,11 +2,12 @@ use std::{
     collections::{BTreeMap, HashMap},
     fmt,
     hash::Hash,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll},
     time::Duration,
 };
 
+use tokio::time::Instant;
 use tower_layer::Layer;
 use tower_service::Service;
 
@@ -17,14 +18,18 @@ use super::{
 };
 use crate::{
     admit::{Admission, Entry},
+    call::Noted,
     clock,
     error::{BoxError, Rejected, TooManyKeys},
+    outcome::Outcome,
     policy::{Cost, Quota, Timestamp},
-    protocol::{CostFn, Plain, Protocol},
+    protocol::{ClassifyFn, CostFn, DeadlineFn, Plain, Protocol},
 };
 
-/// Some 10 MB of limiters at the most, unless somebody says more.
+/// Some 10 MB of limiters that nobody waits for.
 const MAX_KEYS: usize = 10_000;
+/// When nothing says how long the keys held will be in use.
+const UNKNOWN_USE: Duration = Duration::from_secs(1);
 /// How many of the longest unused limiters are looked at for one that can be forgotten.
 const LOOKED_AT: usize = 64;
 
@@ -64,19 +69,19 @@ pub struct KeyedRateLimitLayer<K, F, P = Plain> {
 }
 
 impl<K, F> KeyedRateLimitLayer<K, F> {
-    /// Limits the calls of each key, as `key` reads it from the request, to `quota`.
+    /// Limits the calls of each key, as `key` reads it from the request, to `quota`. Windows
+    /// reset at the same instants for all keys, counted from now.
     #[must_use]
     pub fn new<Req>(quota: Quota, key: F) -> Self
     where
         F: Fn(&Req) -> K,
     {
         Self {
-            registry: Arc::new(Registry {
-                limiters: Mutex::new(Limiters::new()),
-                quota: Arc::new(move |_: &K| quota.clone()),
-                settings: Settings::default(),
-                max_keys: MAX_KEYS,
-            }),
+            registry: Arc::new(Registry::new(
+                Quotas::fixed(quota),
+                Settings::default(),
+                MAX_KEYS,
+            )),
             key,
             protocol: Plain,
         }
@@ -85,38 +90,47 @@ impl<K, F> KeyedRateLimitLayer<K, F> {
 
 impl<K, F, P> KeyedRateLimitLayer<K, F, P> {
     /// Gives each key a quota of its own, asked for when the key is first seen; two calls that
-    /// come first together may both ask.
+    /// come first together may both ask. Windows are counted from then.
     #[must_use]
     pub fn quota(self, quota: impl Fn(&K) -> Quota + Send + Sync + 'static) -> Self {
-        self.renewed(|registry| registry.quota = Arc::new(quota))
+        let settings = self.registry.settings.clone();
+        self.renewed(Quotas::of_each(quota), settings, None)
     }
 
     /// How many keys are held; at least one. Default: 10,000.
     #[must_use]
     pub fn max_keys(self, keys: usize) -> Self {
-        self.renewed(|registry| registry.max_keys = keys.max(1))
+        let (quotas, settings) = self.parts();
+        self.renewed(quotas, settings, Some(keys.max(1)))
     }
 
     /// How many calls of one key may wait; one more is refused at once. Default: 10,000.
     #[must_use]
     pub fn max_waiting(self, calls: usize) -> Self {
-        self.renewed(|registry| registry.settings.limits.max_waiting = calls)
+        let (quotas, mut settings) = self.parts();
+        settings.limits.max_waiting = calls;
+        self.renewed(quotas, settings, None)
     }
 
     /// How long a call may wait. Default: no bound but the caller's deadline.
     #[must_use]
     pub fn max_wait(self, wait: Duration) -> Self {
-        self.renewed(|registry| registry.settings.limits.max_wait = Some(wait))
+        let (quotas, mut settings) = self.parts();
+        settings.limits.max_wait = Some(wait);
+        self.renewed(quotas, settings, None)
     }
 
     /// Takes another strategy. The limits stay the same.
     #[must_use]
     pub fn protocol<Q>(self, protocol: Q) -> KeyedRateLimitLayer<K, F, Q> {
-        KeyedRateLimitLayer {
-            registry: self.registry,
-            key: self.key,
-            protocol,
-        }
+        self.map_protocol(|_| protocol)
+    }
+
+    /// Takes the cost and the deadline from the facts that a [`Call`](crate::call::Call) carries,
+    /// inside a [`FactsLayer`](crate::call::FactsLayer).
+    #[must_use]
+    pub fn noted(self) -> KeyedRateLimitLayer<K, F, Noted<P>> {
+        self.map_protocol(Noted::new)
     }
 
     /// Charges what `cost` says, instead of one request.
@@ -125,14 +139,28 @@ impl<K, F, P> KeyedRateLimitLayer<K, F, P> {
     where
         C: Fn(&Req) -> Cost,
     {
-        KeyedRateLimitLayer {
-            registry: self.registry,
-            key: self.key,
-            protocol: CostFn::new(self.protocol, cost),
-        }
+        self.map_protocol(|inner| CostFn::new(inner, cost))
     }
 
-    /// A handle to the limiters.
+    /// Reads each call's deadline with `deadline`.
+    #[must_use]
+    pub fn deadline<Req, D>(self, deadline: D) -> KeyedRateLimitLayer<K, F, DeadlineFn<P, D>>
+    where
+        D: Fn(&Req) -> Option<Instant>,
+    {
+        self.map_protocol(|inner| DeadlineFn::new(inner, deadline))
+    }
+
+    /// Reads each call's outcome with `classify`.
+    #[must_use]
+    pub fn classify<Res, C>(self, classify: C) -> KeyedRateLimitLayer<K, F, ClassifyFn<P, C>>
+    where
+        C: Fn(Result<&Res, &BoxError>) -> Outcome,
+    {
+        self.map_protocol(|inner| ClassifyFn::new(inner, classify))
+    }
+
+    /// A handle to the limiters as they are set now: a later setting makes new ones.
     #[must_use]
     pub fn handle(&self) -> KeyedRateLimitHandle<K> {
         KeyedRateLimitHandle {
@@ -140,16 +168,22 @@ impl<K, F, P> KeyedRateLimitLayer<K, F, P> {
         }
     }
 
-    fn renewed(mut self, change: impl FnOnce(&mut Registry<K>)) -> Self {
-        let mut registry = Registry {
-            limiters: Mutex::new(Limiters::new()),
-            quota: Arc::clone(&self.registry.quota),
-            settings: self.registry.settings.clone(),
-            max_keys: self.registry.max_keys,
-        };
-        change(&mut registry);
-        self.registry = Arc::new(registry);
+    fn parts(&self) -> (Quotas<K>, Settings) {
+        (self.registry.quotas(), self.registry.settings.clone())
+    }
+
+    fn renewed(mut self, quotas: Quotas<K>, settings: Settings, max_keys: Option<usize>) -> Self {
+        let max_keys = max_keys.unwrap_or(self.registry.max_keys);
+        self.registry = Arc::new(Registry::new(quotas, settings, max_keys));
         self
+    }
+
+    fn map_protocol<Q>(self, map: impl FnOnce(P) -> Q) -> KeyedRateLimitLayer<K, F, Q> {
+        KeyedRateLimitLayer {
+            registry: self.registry,
+            key: self.key,
+            protocol: map(self.protocol),
+        }
     }
 }
 
@@ -175,6 +209,11 @@ impl<S, K, F: Clone, P: Clone> Layer<S> for KeyedRateLimitLayer<K, F, P> {
 }
 
 /// The service that [`KeyedRateLimitLayer`] builds.
+///
+/// # Errors
+///
+/// [`Rejected`] if the key's queue is full, the wait too long, the cost too large, or all keys
+/// that may be held are in use; otherwise the inner service's own.
 pub struct KeyedRateLimit<S, K, F, P> {
     inner: S,
     layer: KeyedRateLimitLayer<K, F, P>,
@@ -197,7 +236,7 @@ where
     F: Fn(&Req) -> K,
     P: Protocol<Req, S::Response> + Clone,
 {
-    type Response = P::Response<super::Guard>;
+    type Response = P::Response<super::Permit>;
     type Error = BoxError;
     type Future = ResponseFuture<S, Req, P>;
 
@@ -242,8 +281,9 @@ impl<K: Hash + Eq> KeyedRateLimitHandle<K> {
         })
     }
 
-    /// Changes the quota of every key held now; keys seen later begin with the layer's own.
+    /// Gives every key this quota: those held now, and those seen later.
     pub fn set_quota(&self, quota: &Quota) {
+        *self.registry.lock_quotas() = Quotas::fixed(quota.clone());
         let limiters: Vec<_> = {
             let limiters = self.registry.lock();
             let held = limiters.by_key.values();
@@ -267,10 +307,44 @@ impl<K> Clone for KeyedRateLimitHandle<K> {
 
 struct Registry<K> {
     limiters: Mutex<Limiters<K>>,
-    quota: Arc<dyn Fn(&K) -> Quota + Send + Sync>,
+    quotas: Mutex<Quotas<K>>,
     settings: Settings,
     max_keys: usize,
 }
+
+/// Which quota a key begins with, and since when its windows count.
+struct Quotas<K> {
+    of: Arc<dyn Fn(&K) -> Quota + Send + Sync>,
+    /// `None`: since the key is seen.
+    since: Option<Timestamp>,
+}
+
+impl<K> Quotas<K> {
+    fn fixed(quota: Quota) -> Self {
+        Self {
+            of: Arc::new(move |_| quota.clone()),
+            since: Some(clock::now()),
+        }
+    }
+
+    fn of_each(quota: impl Fn(&K) -> Quota + Send + Sync + 'static) -> Self {
+        Self {
+            of: Arc::new(quota),
+            since: None,
+        }
+    }
+}
+
+impl<K> Clone for Quotas<K> {
+    fn clone(&self) -> Self {
+        Self {
+            of: Arc::clone(&self.of),
+            since: self.since,
+        }
+    }
+}
+
+type Limiter = Arc<Admission<Metered>>;
 
 /// The limiters by key, and the keys by last use.
 struct Limiters<K> {
@@ -290,8 +364,25 @@ impl<K> Limiters<K> {
 }
 
 impl<K> Registry<K> {
-    fn lock(&self) -> std::sync::MutexGuard<'_, Limiters<K>> {
+    fn new(quotas: Quotas<K>, settings: Settings, max_keys: usize) -> Self {
+        Self {
+            limiters: Mutex::new(Limiters::new()),
+            quotas: Mutex::new(quotas),
+            settings,
+            max_keys,
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Limiters<K>> {
         self.limiters.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn lock_quotas(&self) -> MutexGuard<'_, Quotas<K>> {
+        self.quotas.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn quotas(&self) -> Quotas<K> {
+        self.lock_quotas().clone()
     }
 }
 
@@ -301,20 +392,28 @@ impl<K: Hash + Eq + Clone> Registry<K> {
         if let Some(limiter) = self.lock().used(&key) {
             return Ok(limiter);
         }
-        // The user's function runs outside the lock; another call may come first meanwhile.
-        let limiter = self.settings.admission(&(self.quota)(&key));
+        // The user's functions run outside the lock, but for the key's own `Hash` and `Eq`;
+        // another call may come first meanwhile.
+        let Quotas { of, since } = self.quotas();
+        let since = since.unwrap_or_else(clock::now);
+        let limiter = self.settings.admission_since(&of(&key), since);
+        let copy = key.clone();
         let mut limiters = self.lock();
         if let Some(limiter) = limiters.used(&key) {
             return Ok(limiter);
         }
-        if limiters.by_key.len() >= self.max_keys {
-            limiters.forget_one(self.settings.limits.layer)?;
-        }
+        let forgotten = if limiters.by_key.len() >= self.max_keys {
+            Some(limiters.forget_one(self.settings.limits.layer)?)
+        } else {
+            None
+        };
         limiters.uses += 1;
         let last_use = limiters.uses;
-        limiters.by_use.insert(last_use, key.clone());
         let entry = (Arc::clone(&limiter), last_use);
-        limiters.by_key.insert(key, entry);
+        limiters.by_key.insert(copy, entry);
+        limiters.by_use.insert(last_use, key);
+        drop(limiters);
+        drop(forgotten);
         Ok(limiter)
     }
 }
@@ -330,14 +429,17 @@ impl<K: Hash + Eq> Limiters<K> {
         Some(Arc::clone(limiter))
     }
 
-    /// Makes room by forgetting a limiter that is as good as new.
-    fn forget_one(&mut self, layer: &'static str) -> Result<(), TooManyKeys> {
+    /// Makes room by forgetting a limiter that is as good as new; what it was is for the caller
+    /// to drop.
+    fn forget_one(&mut self, layer: &'static str) -> Result<(K, K, Limiter), TooManyKeys> {
         let now = clock::now();
         let mut soonest = Timestamp::MAX;
         let mut found = None;
         let mut kept = Vec::new();
         for (last_use, key) in self.by_use.iter().take(LOOKED_AT) {
-            let (limiter, _) = &self.by_key[key];
+            let Some((limiter, _)) = self.by_key.get(key) else {
+                continue;
+            };
             let is_shared = Arc::strong_count(limiter) > 1;
             match forgettable_at(limiter) {
                 Some(at) if at <= now && !is_shared => {
@@ -353,24 +455,26 @@ impl<K: Hash + Eq> Limiters<K> {
         for last_use in kept {
             let key = self.by_use.remove(&last_use).expect("it is there above");
             self.uses += 1;
-            let (_, last_use) = self.by_key.get_mut(&key).expect("every use has a key");
-            *last_use = self.uses;
+            if let Some((_, last_use)) = self.by_key.get_mut(&key) {
+                *last_use = self.uses;
+            }
             self.by_use.insert(self.uses, key);
         }
-        let Some(key) = found.and_then(|last_use| self.by_use.remove(&last_use)) else {
-            let known = soonest > now && soonest < Timestamp::MAX;
-            return Err(TooManyKeys {
-                layer,
-                keys: self.by_key.len(),
-                retry_after: if known {
-                    soonest.since(now)
-                } else {
-                    Duration::from_secs(1)
-                },
-            });
-        };
-        self.by_key.remove(&key);
-        Ok(())
+        let found = found.and_then(|last_use| self.by_use.remove(&last_use));
+        let entry = found.and_then(|key| Some((self.by_key.remove_entry(&key)?, key)));
+        if let Some(((key, (limiter, _)), same_key)) = entry {
+            return Ok((key, same_key, limiter));
+        }
+        let is_known = soonest > now && soonest < Timestamp::MAX;
+        Err(TooManyKeys {
+            layer,
+            keys: self.by_key.len(),
+            retry_after: if is_known {
+                soonest.since(now)
+            } else {
+                UNKNOWN_USE
+            },
+        })
     }
 }
 

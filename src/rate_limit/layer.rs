@@ -48,6 +48,7 @@ impl RateLimitLayer {
     /// If `requests` is zero. Numbers from outside go through [`Quota::builder`], whose errors
     /// are values.
     #[must_use]
+    #[track_caller]
     pub fn per_second(requests: u64) -> Self {
         Self::new(written(
             Quota::builder().requests_per_second(requests).build(),
@@ -60,6 +61,7 @@ impl RateLimitLayer {
     ///
     /// If `requests` is zero.
     #[must_use]
+    #[track_caller]
     pub fn per_minute(requests: u64) -> Self {
         Self::new(written(
             Quota::builder().requests_per_minute(requests).build(),
@@ -72,6 +74,7 @@ impl RateLimitLayer {
     ///
     /// If `requests` is zero.
     #[must_use]
+    #[track_caller]
     pub fn per_hour(requests: u64) -> Self {
         Self::new(written(
             Quota::builder().requests_per_hour(requests).build(),
@@ -87,13 +90,14 @@ impl<P> RateLimitLayer<P> {
     ///
     /// If `requests` is zero, or the quota has no continuous limit of requests.
     #[must_use]
+    #[track_caller]
     pub fn burst(self, requests: u64) -> Self {
         let quota = written(self.quota.clone().with_burst(Unit::REQUESTS, requests));
         Self { quota, ..self }.renewed()
     }
 
     /// How many calls may wait; one more is refused at once. Zero refuses whatever cannot be
-    /// admitted at once. Default: 10,000.
+    /// admitted at once. Default: 10,000. A retry layer outside waits a refusal out.
     #[must_use]
     pub fn max_waiting(mut self, calls: usize) -> Self {
         self.settings.limits.max_waiting = calls;
@@ -101,7 +105,8 @@ impl<P> RateLimitLayer<P> {
     }
 
     /// How long a call may wait. One that would wait longer is refused at once. Default: no
-    /// bound but the caller's deadline.
+    /// bound but the caller's deadline. A retry layer outside waits a refusal out, so bound the
+    /// whole there, by a deadline or its `max_elapsed`.
     #[must_use]
     pub fn max_wait(mut self, wait: Duration) -> Self {
         self.settings.limits.max_wait = Some(wait);
@@ -109,7 +114,8 @@ impl<P> RateLimitLayer<P> {
     }
 
     /// Calls `callback` when calls begin to wait and when none waits any more. It runs outside
-    /// the lock and may use the handle; two changes close together may reach it in any order.
+    /// the lock and may use the handle; two changes close together may reach it in any order. It
+    /// runs in the task of some call, which a panic in it would end.
     #[must_use]
     pub fn on_transition(mut self, callback: impl Fn(Transition) + Send + Sync + 'static) -> Self {
         self.settings.on_transition = Some(Arc::new(callback));
@@ -122,8 +128,9 @@ impl<P> RateLimitLayer<P> {
         self.map_protocol(|_| protocol)
     }
 
-    /// Takes the facts that a [`Call`](crate::call::Call) carries, inside a
-    /// [`FactsLayer`](crate::call::FactsLayer).
+    /// Takes the cost and the deadline from the facts that a [`Call`](crate::call::Call) carries,
+    /// inside a [`FactsLayer`](crate::call::FactsLayer). A [`cost`](Self::cost) set before has no
+    /// effect then; one set after reads the call.
     #[must_use]
     pub fn noted(self) -> RateLimitLayer<Noted<P>> {
         self.map_protocol(Noted::new)
@@ -153,7 +160,7 @@ impl<P> RateLimitLayer<P> {
         self.map_protocol(|inner| ClassifyFn::new(inner, classify))
     }
 
-    /// A handle to this layer's limit.
+    /// A handle to this layer's limit as it is set now: a later setting makes a new one.
     #[must_use]
     pub fn handle(&self) -> RateLimitHandle {
         RateLimitHandle {
@@ -177,6 +184,7 @@ impl<P> RateLimitLayer<P> {
 }
 
 /// The value of a configuration that is written in the program.
+#[track_caller]
 fn written<T>(result: Result<T, crate::policy::InvalidConfig>) -> T {
     match result {
         Ok(value) => value,

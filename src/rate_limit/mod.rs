@@ -90,7 +90,7 @@ mod layer;
 mod service;
 
 pub use self::{
-    future::{Guard, ResponseFuture},
+    future::{Permit, ResponseFuture},
     handle::{RateLimitHandle, Transition},
     keyed::{KeyedRateLimit, KeyedRateLimitHandle, KeyedRateLimitLayer},
     layer::RateLimitLayer,

@@ -17,7 +17,12 @@ use crate::{
 /// The service that [`RateLimitLayer`](super::RateLimitLayer) builds.
 ///
 /// It is always ready. A call takes its place in the queue at once; the future waits for
-/// admission, then makes a clone of the inner service ready and calls it.
+/// admission, then makes the inner service, or a clone of it, ready and calls it.
+///
+/// # Errors
+///
+/// [`Rejected`](crate::error::Rejected) if the queue is full, the wait too long or the cost too
+/// large; otherwise the inner service's own.
 #[derive(Clone)]
 pub struct RateLimit<S, P> {
     inner: S,
@@ -49,7 +54,7 @@ where
     S::Error: Into<BoxError>,
     P: Protocol<Req, S::Response> + Clone,
 {
-    type Response = P::Response<super::Guard>;
+    type Response = P::Response<super::Permit>;
     type Error = BoxError;
     type Future = ResponseFuture<S, Req, P>;
 

@@ -24,7 +24,8 @@ pin_project! {
     ///
     /// # Panics
     ///
-    /// If polled after it is complete.
+    /// If polled after it is complete, or if it has to wait outside a tokio runtime with its timer
+    /// enabled.
     ///
     /// # Cancel safety
     ///
@@ -104,23 +105,27 @@ where
         loop {
             match this.step.as_mut().project() {
                 StepProjection::Calling { attempt } => {
-                    let mut result = match attempt.poll(cx) {
+                    let (mut result, outcome) = match attempt.poll(cx) {
                         Poll::Pending => {
                             // Until it waits, no time has passed and no clock is needed.
                             this.attempts.start(clock::now);
                             return Poll::Pending;
                         }
                         Poll::Ready(Ok(response)) => {
-                            if protocol.classify(Ok(&response)).is_success() {
+                            let outcome = protocol.classify(Ok(&response));
+                            if outcome.is_success() {
                                 state.succeed(this.attempts);
                                 this.step.set(Step::Done);
                                 return Poll::Ready(Ok(response));
                             }
-                            Ok(response)
+                            (Ok(response), outcome)
                         }
-                        Poll::Ready(Err(error)) => Err(error.into()),
+                        Poll::Ready(Err(error)) => {
+                            let error = error.into();
+                            let outcome = protocol.classify(Err(&error));
+                            (Err(error), outcome)
+                        }
                     };
-                    let outcome = protocol.classify(result.as_ref());
                     if !this
                         .kept
                         .as_ref()

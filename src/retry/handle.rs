@@ -25,7 +25,7 @@ use crate::{
 /// assert_eq!(layer.handle().policy().attempts(), 2);
 /// assert_eq!(handle.snapshot().calls(), 0);
 /// assert_eq!(handle.snapshot().budget_level(), 500);
-/// # Ok::<(), tower_relay::error::InvalidConfig>(())
+/// # Ok::<(), tower_relay::policy::InvalidConfig>(())
 /// ```
 #[derive(Clone)]
 pub struct RetryHandle {
@@ -97,6 +97,13 @@ impl RetrySnapshot {
     #[must_use]
     pub const fn successes(&self) -> u64 {
         self.successes
+    }
+
+    /// The share of successes among the calls that ended, from 0 to 1; `None` before the first.
+    #[must_use]
+    pub fn success_share(&self) -> Option<f64> {
+        let calls = self.calls();
+        (calls > 0).then(|| self.successes as f64 / calls as f64)
     }
 
     /// Requests sent again at the expense of an attempt and the budget.
@@ -251,7 +258,7 @@ impl State {
         self.given_up[reason as usize].fetch_add(1, Relaxed);
     }
 
-    fn set_policy(&self, policy: RetryPolicy) {
+    pub(super) fn set_policy(&self, policy: RetryPolicy) {
         let mut core = self.lock();
         core.policy = policy;
         self.attempts.store(policy.attempts(), Relaxed);

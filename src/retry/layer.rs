@@ -65,6 +65,13 @@ impl Default for RetryLayer {
 }
 
 impl<P, R> RetryLayer<P, R> {
+    /// This layer with another policy. Clones made before follow it too.
+    #[must_use]
+    pub fn policy(self, policy: RetryPolicy) -> Self {
+        self.state.set_policy(policy);
+        self
+    }
+
     /// This layer with another protocol. It classifies answers, and knows deadlines,
     /// idempotency and the count of attempts.
     #[must_use]

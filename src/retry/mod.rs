@@ -112,6 +112,8 @@
 //! * The time an attempt takes is not bounded; put a timeout inside, and its error is a failure
 //!   like any other.
 //! * On the last attempt a layer inside is not waited out, because the request went with it.
+//! * A layer inside that refuses for now (a full queue, a wait beyond its `max_wait`) is waited
+//!   out: only a deadline or `max_elapsed` bounds the whole, and the call joins the queue anew.
 //! * The budget is one process's and one layer's. Give each endpoint a layer of its own, or a
 //!   dead one spends what the others earn.
 //!

@@ -14,9 +14,9 @@ use tokio::time::Instant;
 use tower_relay::{
     call::{Call, Facts, Noted},
     http::{Deadline, Http, Resends, UntilHead},
-    outcome::{Outcome, Verdict},
+    outcome::{Idempotency, Outcome, Verdict},
     policy::Cost,
-    protocol::{AssumeIdempotent, Idempotency, Protocol},
+    protocol::{AssumeIdempotent, Protocol},
 };
 
 type Question = Request<Full<Bytes>>;

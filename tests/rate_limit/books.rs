@@ -7,7 +7,7 @@ use tower_relay::{
     outcome::{Effect, Ending, Outcome, Usage, Verdict},
     policy::{Cost, Quota, Unit},
     protocol::Guard as _,
-    rate_limit::{Guard, RateLimitLayer},
+    rate_limit::{Permit, RateLimitLayer},
     testing::{Reply, Scripted},
 };
 
@@ -15,7 +15,7 @@ use crate::support::*;
 
 /// Sends one call that reserves 100 input and 50 output tokens of 1,000 and 500, ends it, and
 /// reads what is left of both and of their sum, out of 1,500.
-async fn left_after(end: impl FnOnce(Guard)) -> [i64; 3] {
+async fn left_after(end: impl FnOnce(Permit)) -> [i64; 3] {
     let quota = built(
         Quota::builder()
             .input_tokens_per_minute(1_000)

@@ -11,7 +11,7 @@ use tokio::time::{Instant, advance};
 use tower::{Layer, Service, ServiceExt};
 use tower_relay::{
     policy::{Quota, Unit},
-    rate_limit::RateLimitLayer,
+    rate_limit::{RateLimitLayer, Transition},
     testing::{Reply, Scripted},
 };
 
@@ -211,4 +211,22 @@ fn a_waker_that_is_the_last_owner_of_another_call_deadlocks_nothing() {
     });
     let waited = is_done.recv_timeout(ms(900));
     assert!(waited.is_ok(), "it dropped a waker inside its lock");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_callback_that_panics_loses_neither_grant_nor_process() {
+    let quota = built(Quota::builder().requests_per_second(10).max_in_flight(1));
+    let layer = RateLimitLayer::new(quota).on_transition(|transition| {
+        assert_ne!(transition, Transition::Cleared, "the callback is broken");
+    });
+    let service = layer.layer(echo::<u32>());
+    service.clone().oneshot(0).await.expect("served");
+    let waits = tokio::spawn(service.clone().oneshot(1));
+    waits
+        .await
+        .expect_err("the callback's panic is the caller's");
+    let snapshot = layer.handle().snapshot();
+    assert_eq!((snapshot.active(), snapshot.waiting()), (0, 0));
+    let next = service.oneshot(2).await;
+    next.expect("what was granted is there again");
 }

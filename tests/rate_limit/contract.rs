@@ -19,7 +19,7 @@ use tower_relay::{
     policy::{Quota, Unit},
     protocol::Plain,
     rate_limit::{
-        Guard, KeyedRateLimit, KeyedRateLimitHandle, KeyedRateLimitLayer, RateLimit,
+        KeyedRateLimit, KeyedRateLimitHandle, KeyedRateLimitLayer, Permit, RateLimit,
         RateLimitHandle, RateLimitLayer,
     },
     testing::{ReadinessProbe, Reply, Scripted},
@@ -227,7 +227,7 @@ fn everything_is_send_and_sync_and_cloned_where_its_parts_are() {
     cloned::<KeyedRateLimitLayer<u32, Key>>();
     cloned::<Keyed>();
     cloned::<KeyedRateLimitHandle<u32>>();
-    shared::<Guard>();
+    shared::<Permit>();
     shared::<<Limited as Service<NotClone>>::Future>();
     shared::<<Keyed as Service<NotClone>>::Future>();
 }

@@ -187,9 +187,49 @@ async fn a_quota_of_ones_own_and_a_new_one_for_all() {
     for key in [4, 10] {
         assert_eq!(retry_after(service.clone().oneshot((key, 0)).await), 20);
     }
-    // A key seen later begins with the layer's own.
+    // A key seen later begins with it too.
     service.clone().oneshot((2, 0)).await.expect("served");
-    assert_eq!(retry_after(service.clone().oneshot((2, 0)).await), 500);
+    assert_eq!(retry_after(service.clone().oneshot((2, 0)).await), 20);
+}
+
+#[tokio::test(start_paused = true)]
+async fn windows_reset_at_the_same_instant_for_every_key() {
+    let hour = std::time::Duration::from_secs(3_600);
+    let quota = built(Quota::builder().window(Unit::REQUESTS, 1, hour * 24, hour));
+    let service = keyed(quota).max_waiting(0).layer(server());
+    for (minutes, left) in [(0, 60), (30, 30), (29, 1), (1, 24 * 60)] {
+        advance(ms(minutes * 60_000)).await;
+        let key = minutes as u32;
+        service.clone().oneshot((key, 0)).await.expect("served");
+        let wait = retry_after(service.clone().oneshot((key, 0)).await);
+        assert_eq!(wait, left * 60_000, "first seen {minutes} minutes later");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_key_that_panics_when_hashed_harms_no_other() {
+    use std::hash::{Hash, Hasher};
+
+    #[derive(Clone, PartialEq, Eq)]
+    struct Brittle(u32);
+    impl Hash for Brittle {
+        fn hash<H: Hasher>(&self, state: &mut H) {
+            assert_ne!(self.0, 13, "unlucky");
+            self.0.hash(state);
+        }
+    }
+    let layer = KeyedRateLimitLayer::new(per_second(1), |n: &u32| Brittle(*n)).max_keys(2);
+    let service = layer.layer(echo::<u32>());
+    for key in [1, 13, 2, 13, 3, 4] {
+        let mut service = service.clone();
+        let called = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| service.call(key)));
+        assert_eq!(called.is_err(), key == 13);
+        if let Ok(call) = called {
+            call.await.expect("served");
+        }
+        advance(ms(1_000)).await;
+    }
+    assert_eq!(layer.handle().keys(), 2);
 }
 
 #[tokio::test(start_paused = true)]

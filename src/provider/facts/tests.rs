@@ -80,7 +80,7 @@ fn a_request_without_a_body_costs_one_request() {
 }
 
 #[test]
-fn settings_replace_the_defaults() -> Result<(), crate::error::InvalidConfig> {
+fn settings_replace_the_defaults() -> Result<(), crate::policy::InvalidConfig> {
     let reader = JsonFacts::new()
         .bytes_per_token(BytesPerToken::new(0.5)?)
         .default_output_tokens(3);
