@@ -55,6 +55,7 @@
 
 mod answer;
 mod bucket;
+mod builder;
 mod clock;
 mod config;
 mod counters;
@@ -66,8 +67,9 @@ mod state;
 mod wire;
 
 pub use self::{
+    builder::Builder,
     config::{Faults, InvalidConfig, Latency, Limits, Scope},
     counters::Counters,
-    provider::{Builder, Provider},
+    provider::Provider,
     request::{MAX_BODY_BYTES, MAX_OUTPUT_TOKENS, count_input_tokens},
 };
