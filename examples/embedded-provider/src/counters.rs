@@ -1,6 +1,5 @@
 //! What a provider has seen.
 
-use http::StatusCode;
 use std::time::Duration;
 
 /// A snapshot of what was counted since the start or the last
@@ -49,17 +48,27 @@ pub struct Counters {
     pub last_admission: Option<Duration>,
 }
 
+/// What became of a call; each call has one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    Answered,
+    Refused,
+    Unauthorized,
+    Invalid,
+    ServerError,
+    Overloaded,
+}
+
 impl Counters {
-    /// Counts a call whose outcome is `status`.
-    pub(crate) fn decided(&mut self, status: StatusCode) {
+    pub(crate) fn decided(&mut self, outcome: Outcome) {
         self.calls += 1;
-        *match status.as_u16() {
-            200..=299 => &mut self.answered,
-            429 => &mut self.refused,
-            401 => &mut self.unauthorized,
-            529 => &mut self.overloaded,
-            500..=599 => &mut self.server_errors,
-            _ => &mut self.invalid,
+        *match outcome {
+            Outcome::Answered => &mut self.answered,
+            Outcome::Refused => &mut self.refused,
+            Outcome::Unauthorized => &mut self.unauthorized,
+            Outcome::Invalid => &mut self.invalid,
+            Outcome::ServerError => &mut self.server_errors,
+            Outcome::Overloaded => &mut self.overloaded,
         } += 1;
     }
 

@@ -71,37 +71,20 @@ pub(crate) struct Call {
 
 impl Call {
     pub(crate) fn parse(headers: &HeaderMap, body: &[u8]) -> Result<Self, Problem> {
-        let request: Map<String, Value> = serde_json::from_slice(body).map_err(|error| {
-            Problem::invalid(format!(
-                "The request body is not a valid JSON object: {error}"
-            ))
-        })?;
+        let request: Map<String, Value> =
+            serde_json::from_slice(body).map_err(|error| Problem::Malformed(error.to_string()))?;
         let model = field(&request, "model")?.as_str().unwrap_or_default();
         if model.is_empty() {
-            return Err(Problem::invalid(
-                "model: Input should be a non-empty string",
-            ));
+            return Err(Problem::wrong("model", "a non-empty string"));
         }
         if field(&request, "messages")?
             .as_array()
             .is_none_or(Vec::is_empty)
         {
-            return Err(Problem::invalid(
-                "messages: Input should be a non-empty list",
-            ));
+            return Err(Problem::wrong("messages", "a non-empty list"));
         }
-        let max_tokens = field(&request, "max_tokens")?.as_u64().unwrap_or(0);
-        if !(1..=MAX_OUTPUT_TOKENS).contains(&max_tokens) {
-            let range = format!("an integer from 1 to {MAX_OUTPUT_TOKENS}");
-            return Err(Problem::invalid(format!(
-                "max_tokens: Input should be {range}"
-            )));
-        }
-        let stream = match request.get("stream") {
-            None => false,
-            Some(Value::Bool(stream)) => *stream,
-            Some(_) => return Err(Problem::invalid("stream: Input should be a valid boolean")),
-        };
+        let max_tokens = output_limit("max_tokens", field(&request, "max_tokens")?)?;
+        let stream = flag("stream", request.get("stream"))?;
         let output_tokens = match headers.get(OUTPUT_TOKENS_HEADER) {
             None => None,
             Some(value) => {
@@ -109,7 +92,7 @@ impl Call {
                     .to_str()
                     .ok()
                     .and_then(|value| value.parse::<u64>().ok());
-                let wrong = || Problem::invalid("x-output-tokens: Input should be an integer");
+                let wrong = || Problem::wrong(OUTPUT_TOKENS_HEADER, "an integer");
                 Some(tokens.ok_or_else(wrong)?.clamp(1, max_tokens))
             }
         };
@@ -123,10 +106,25 @@ impl Call {
     }
 }
 
-fn field<'a>(request: &'a Map<String, Value>, name: &str) -> Result<&'a Value, Problem> {
-    request
-        .get(name)
-        .ok_or_else(|| Problem::invalid(format!("{name}: Field required")))
+fn field<'a>(request: &'a Map<String, Value>, name: &'static str) -> Result<&'a Value, Problem> {
+    request.get(name).ok_or(Problem::Missing(name))
+}
+
+fn output_limit(name: &'static str, value: &Value) -> Result<u64, Problem> {
+    let wrong = || Problem::wrong(name, format!("an integer from 1 to {MAX_OUTPUT_TOKENS}"));
+    value
+        .as_u64()
+        .filter(|tokens| (1..=MAX_OUTPUT_TOKENS).contains(tokens))
+        .ok_or_else(wrong)
+}
+
+/// False if it is absent.
+fn flag(name: &'static str, value: Option<&Value>) -> Result<bool, Problem> {
+    match value {
+        None => Ok(false),
+        Some(Value::Bool(flag)) => Ok(*flag),
+        Some(_) => Err(Problem::wrong(name, "a valid boolean")),
+    }
 }
 
 /// The key of a request: `x-api-key`, or else `authorization: Bearer`.

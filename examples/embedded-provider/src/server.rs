@@ -3,7 +3,7 @@
 use crate::{
     answer::Answer,
     request::{self, Call},
-    state::{ScopeId, Shared, Verdict},
+    state::{InFlight, Plan, ScopeId, Shared, Verdict},
     wire::{self, Message, Problem},
 };
 use bytes::Bytes;
@@ -61,29 +61,34 @@ async fn respond(
         scope: scope.as_ref().ok().copied(),
         shared,
     };
-    let checked = scope.and_then(|scope| {
-        let body = body.ok_or_else(Problem::too_large)?;
-        Ok((scope, Call::parse(&head.headers, &body)?))
-    });
-    match checked {
-        Ok((scope, call)) => Ok(reply.admitted(scope, call).await),
-        Err(problem) => Ok(reply.rejected(&problem)),
-    }
+    let scope = match scope {
+        Ok(scope) => scope,
+        Err(problem) => {
+            reply.shared.reject(&problem);
+            return Ok(reply.rejected(&problem));
+        }
+    };
+    let call = body
+        .ok_or(Problem::TooLarge)
+        .and_then(|body| Call::parse(&head.headers, &body));
+    Ok(match reply.shared.decide(scope, call) {
+        Verdict::Rejected(problem) => reply.rejected(&problem),
+        Verdict::Failed(problem, in_flight) => {
+            reply.error(&problem, |bytes| Answer::whole(bytes, 0, in_flight))
+        }
+        Verdict::Answered(call, plan, in_flight) => reply.answered(call, plan, in_flight).await,
+    })
 }
 
 fn route(head: &Parts, shared: &Shared) -> Result<ScopeId, Problem> {
     if head.uri.path() != "/v1/messages" {
-        return Err(Problem::not_found());
+        return Err(Problem::NotFound);
     }
     if head.method != Method::POST {
-        return Err(Problem::method());
+        return Err(Problem::Method);
     }
-    let Some(key) = request::key(&head.headers) else {
-        return Err(Problem::unauthorized("x-api-key header is required"));
-    };
-    shared
-        .scope_of(key)
-        .ok_or_else(|| Problem::unauthorized("invalid x-api-key"))
+    let key = request::key(&head.headers).ok_or(Problem::MissingKey)?;
+    shared.scope_of(key).ok_or(Problem::UnknownKey)
 }
 
 /// One answer in the making.
@@ -96,35 +101,25 @@ struct Reply {
 }
 
 impl Reply {
-    /// The answer to a call that never came to admission.
     fn rejected(&self, problem: &Problem) -> Response<Answer> {
-        self.shared.reject(self.scope, problem.status);
         let mut response = self.error(problem, Answer::plain);
-        if problem.status == StatusCode::METHOD_NOT_ALLOWED {
-            response
-                .headers_mut()
-                .insert(header::ALLOW, HeaderValue::from_static("POST"));
+        let headers = response.headers_mut();
+        match problem {
+            Problem::Method => {
+                headers.insert(header::ALLOW, HeaderValue::from_static("POST"));
+            }
+            Problem::Refused { wait, .. } => {
+                let seconds = wire::whole_seconds_up(*wait).max(1);
+                headers.insert(header::RETRY_AFTER, seconds.into());
+            }
+            _ => {}
         }
         response
     }
 
-    async fn admitted(&self, scope: ScopeId, call: Call) -> Response<Answer> {
-        let (plan, in_flight) = match self.shared.admit(scope, &call) {
-            Verdict::Answered(plan, in_flight) => (plan, in_flight),
-            Verdict::Failed(problem, in_flight) => {
-                return self.error(&problem, |bytes| Answer::whole(bytes, 0, in_flight));
-            }
-            Verdict::Refused(refusal) => {
-                let mut response = self.error(&Problem::refused(refusal), Answer::plain);
-                let seconds = wire::retry_after(refusal, &self.shared.clock);
-                response
-                    .headers_mut()
-                    .insert(header::RETRY_AFTER, seconds.into());
-                return response;
-            }
-        };
+    async fn answered(&self, call: Call, plan: Plan, in_flight: InFlight) -> Response<Answer> {
         let message = Message {
-            id: format!("msg_{:016x}", self.number),
+            number: self.number,
             model: call.model,
             input_tokens: call.input_tokens,
             output_tokens: plan.output_tokens,
@@ -141,8 +136,8 @@ impl Reply {
     }
 
     fn error(&self, problem: &Problem, body: impl FnOnce(Bytes) -> Answer) -> Response<Answer> {
-        let answer = body(problem.body(&self.request_id()));
-        self.response(problem.status, "application/json", answer)
+        let answer = body(wire::problem_body(problem, &self.request_id()));
+        self.response(wire::status(problem), "application/json", answer)
     }
 
     fn response(

@@ -3,13 +3,12 @@
 use crate::{
     clock::{Clock, Timestamp},
     config::{Faults, Latency, Limits, Scope},
-    counters::Counters,
-    quota::{Gauge, Quota, Refusal},
+    counters::{Counters, Outcome},
+    quota::{Gauge, Quota},
     request::Call,
     wire::Problem,
 };
 use fastrand::Rng;
-use http::StatusCode;
 use std::{
     collections::HashMap,
     sync::{
@@ -49,11 +48,12 @@ pub(crate) struct ScopeState {
     pub(crate) quota: Quota,
 }
 
-/// What becomes of a valid call.
+/// What becomes of a call.
 pub(crate) enum Verdict {
-    Refused(Refusal),
+    /// Never admitted, and charged nothing.
+    Rejected(Problem),
     Failed(Problem, InFlight),
-    Answered(Plan, InFlight),
+    Answered(Call, Plan, InFlight),
 }
 
 /// An answer before it is given.
@@ -150,10 +150,9 @@ impl Shared {
         self.lock().total
     }
 
-    /// Counts a call that failed before admission.
-    pub(crate) fn reject(&self, scope: Option<ScopeId>, status: StatusCode) {
-        self.lock()
-            .count(scope, |counters| counters.decided(status));
+    /// Counts a call that came from nobody known.
+    pub(crate) fn reject(&self, problem: &Problem) {
+        self.lock().total.decided(problem.outcome());
     }
 
     /// What the headers tell now; nothing outside of a scope.
@@ -184,22 +183,17 @@ impl Shared {
     }
 
     /// Decides on a call, charges it if it is admitted and draws its fate.
-    pub(crate) fn admit(self: &Arc<Self>, id: ScopeId, call: &Call) -> Verdict {
+    pub(crate) fn decide(self: &Arc<Self>, id: ScopeId, call: Result<Call, Problem>) -> Verdict {
         let mut state = self.lock();
         let now = self.clock.now();
-        let scope = &mut state.scopes[id];
-        let cost = [1, call.input_tokens, call.max_tokens];
-        if let Err(refusal) = scope.quota.admit(cost, scope.counters.in_flight, now) {
-            state.count(Some(id), |counters| {
-                counters.decided(StatusCode::TOO_MANY_REQUESTS)
-            });
-            return Verdict::Refused(refusal);
-        }
-        let since_origin = now.saturating_sub(state.origin);
-        state.count(Some(id), |counters| {
-            counters.admitted(call.input_tokens, call.max_tokens, since_origin)
-        });
-        let fate = state.draw(call, now);
+        let call = match state.admit(id, call, now, &self.clock) {
+            Ok(call) => call,
+            Err(problem) => {
+                state.count(Some(id), |counters| counters.decided(problem.outcome()));
+                return Verdict::Rejected(problem);
+            }
+        };
+        let fate = state.draw(&call, now);
         let in_flight = InFlight {
             shared: Arc::clone(self),
             scope: id,
@@ -208,15 +202,15 @@ impl Shared {
         };
         match fate {
             Err(problem) => {
-                state.count(Some(id), |counters| counters.decided(problem.status));
+                state.count(Some(id), |counters| counters.decided(problem.outcome()));
                 Verdict::Failed(problem, in_flight)
             }
             Ok(plan) => {
                 state.count(Some(id), |counters| {
-                    counters.decided(StatusCode::OK);
+                    counters.decided(Outcome::Answered);
                     counters.stream_errors += u64::from(plan.breaks_after.is_some());
                 });
-                Verdict::Answered(plan, in_flight)
+                Verdict::Answered(call, plan, in_flight)
             }
         }
     }
@@ -225,6 +219,28 @@ impl Shared {
 // === impl State ===
 
 impl State {
+    /// Charges a call, or says what is against it.
+    fn admit(
+        &mut self,
+        id: ScopeId,
+        call: Result<Call, Problem>,
+        now: Timestamp,
+        clock: &Clock,
+    ) -> Result<Call, Problem> {
+        let call = call?;
+        let scope = &mut self.scopes[id];
+        let cost = [1, call.input_tokens, call.max_tokens];
+        scope
+            .quota
+            .admit(cost, scope.counters.in_flight, now)
+            .map_err(|refusal| Problem::refused(refusal, clock))?;
+        let since_origin = now.saturating_sub(self.origin);
+        self.count(Some(id), |counters| {
+            counters.admitted(call.input_tokens, call.max_tokens, since_origin)
+        });
+        Ok(call)
+    }
+
     fn count(&mut self, scope: Option<ScopeId>, update: impl Fn(&mut Counters)) {
         update(&mut self.total);
         if let Some(id) = scope {
@@ -242,10 +258,10 @@ impl State {
         let stream_fault = self.rng.f64();
 
         if fault < self.faults.server_error_share {
-            return Err(Problem::server_error());
+            return Err(Problem::ServerError);
         }
         if fault < self.faults.server_error_share + self.faults.overloaded_share {
-            return Err(Problem::overloaded());
+            return Err(Problem::Overloaded);
         }
         let output_tokens = call.output_tokens.unwrap_or(drawn_tokens);
         let breaks = call.stream && stream_fault < self.faults.stream_error_share;
