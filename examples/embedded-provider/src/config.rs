@@ -48,6 +48,9 @@ pub struct Limits {
     pub input_tokens_per_minute: Option<u64>,
     /// Output tokens per minute, at least 1, charged by `max_tokens` at admission.
     pub output_tokens_per_minute: Option<u64>,
+    /// Input and output tokens together per minute, at least 1; a call is charged the sum of its
+    /// input tokens and its `max_tokens` at admission. It may stand beside the other two.
+    pub tokens_per_minute: Option<u64>,
     /// Calls at a time, at least 1, each from its admission to the end of its response body.
     pub max_in_flight: Option<u64>,
     /// How much of its rate each bucket holds, in provider time; more than zero, by default one
@@ -64,6 +67,7 @@ impl Default for Limits {
             requests_per_minute: None,
             input_tokens_per_minute: None,
             output_tokens_per_minute: None,
+            tokens_per_minute: None,
             max_in_flight: None,
             burst: Duration::from_secs(1),
         }
@@ -76,6 +80,7 @@ impl Limits {
             ("requests_per_minute", self.requests_per_minute),
             ("input_tokens_per_minute", self.input_tokens_per_minute),
             ("output_tokens_per_minute", self.output_tokens_per_minute),
+            ("tokens_per_minute", self.tokens_per_minute),
             ("max_in_flight", self.max_in_flight),
         ] {
             if limit == Some(0) {

@@ -4,7 +4,7 @@ use crate::{
     clock::{Clock, Timestamp},
     config::{Faults, Latency, Limits, Scope},
     counters::{Counters, Outcome},
-    quota::{Gauge, Quota},
+    quota::{self, Gauge, Quota},
     request::Call,
     wire::Problem,
 };
@@ -229,7 +229,7 @@ impl State {
     ) -> Result<Call, Problem> {
         let call = call?;
         let scope = &mut self.scopes[id];
-        let cost = [1, call.input_tokens, call.max_tokens];
+        let cost = quota::cost(call.input_tokens, call.max_tokens);
         scope
             .quota
             .admit(cost, scope.counters.in_flight, now)

@@ -114,6 +114,7 @@ fn slug(dimension: Dimension) -> &'static str {
         Dimension::Requests => "requests",
         Dimension::InputTokens => "input-tokens",
         Dimension::OutputTokens => "output-tokens",
+        Dimension::Tokens => "tokens",
     }
 }
 
@@ -121,7 +122,7 @@ fn slug(dimension: Dimension) -> &'static str {
 fn shown(dimension: Dimension, remaining: u64) -> u64 {
     match dimension {
         Dimension::Requests => remaining,
-        Dimension::InputTokens | Dimension::OutputTokens => {
+        Dimension::InputTokens | Dimension::OutputTokens | Dimension::Tokens => {
             remaining.saturating_add(500) / 1_000 * 1_000
         }
     }
