@@ -1,9 +1,6 @@
 //! Response bodies: one piece, or a stream of events paced by the latency model.
 
-use crate::{
-    state::{InFlight, Plan},
-    wire::Message,
-};
+use crate::{in_flight::InFlight, state::Plan, wire::Message};
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use std::{

@@ -163,6 +163,15 @@ impl InvalidConfig {
         }
     }
 
+    /// Of a key: which one is not said.
+    pub(crate) fn unknown_key() -> Self {
+        Self::new("key", "is unknown; use that of a configured scope")
+    }
+
+    pub(crate) fn unknown_scope(name: &str) -> Self {
+        Self::new("name", "is unknown; use that of a configured one").in_scope(name)
+    }
+
     pub(crate) fn in_scope(mut self, name: &str) -> Self {
         self.scope = Some(name.to_owned());
         self

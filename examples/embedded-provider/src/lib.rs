@@ -53,12 +53,14 @@
     reason = "a server with a clock of its own, in clock.rs"
 )]
 
+mod access;
 mod answer;
 mod bucket;
 mod builder;
 mod clock;
 mod config;
 mod counters;
+mod in_flight;
 mod provider;
 mod quota;
 mod request;

@@ -65,6 +65,13 @@ impl Provider {
         self.shared().with_scope(scope, |state| state.counters)
     }
 
+    /// What the calls with one key have counted; `None` if no scope has that key.
+    ///
+    /// Those of a revoked key are among them, as `unauthorized`.
+    pub fn key_counters(&self, key: &str) -> Option<Counters> {
+        self.shared().with_key(key, |state| state.counters)
+    }
+
     /// How much of its quota a scope has used; `None` if there is no scope of that name.
     ///
     /// For each configured dimension that is `charged / (bucket burst + rate × (last admission −
@@ -87,10 +94,9 @@ impl Provider {
     /// then.
     pub fn set_limits(&self, scope: &str, limits: Limits) -> Result<(), InvalidConfig> {
         limits.validate().map_err(|error| error.in_scope(scope))?;
-        let unknown = || {
-            InvalidConfig::new("name", "is unknown; use that of a configured one").in_scope(scope)
-        };
-        self.shared().set_limits(scope, limits).ok_or_else(unknown)
+        self.shared()
+            .set_limits(scope, limits)
+            .ok_or_else(|| InvalidConfig::unknown_scope(scope))
     }
 
     /// Changes how long answers take, from the next admission on.
@@ -110,12 +116,40 @@ impl Provider {
         Ok(())
     }
 
+    /// Answers 401 to a key from now on, as to one that never existed; calls already admitted go on.
+    ///
+    /// Unlike those of a key that never existed, its calls count in its scope.
+    ///
+    /// # Errors
+    ///
+    /// Fails if no scope has that key; which one it was is not said.
+    pub fn revoke_key(&self, key: &str) -> Result<(), InvalidConfig> {
+        self.set_revoked(key, true)
+    }
+
+    /// Takes a [`revoke_key`](Self::revoke_key) back.
+    ///
+    /// # Errors
+    ///
+    /// Fails if no scope has that key; which one it was is not said.
+    pub fn restore_key(&self, key: &str) -> Result<(), InvalidConfig> {
+        self.set_revoked(key, false)
+    }
+
     /// Starts afresh under the same configuration: counters at zero, buckets full, the generator at
     /// its seed.
+    ///
+    /// What was changed at run time is configuration: revoked keys stay revoked.
     ///
     /// Calls in flight go on and stay counted as such; nothing else of them is counted any more.
     pub fn reset_counters(&self) {
         self.shared().reset();
+    }
+
+    fn set_revoked(&self, key: &str, revoked: bool) -> Result<(), InvalidConfig> {
+        self.shared()
+            .with_key(key, |state| state.revoked = revoked)
+            .ok_or_else(InvalidConfig::unknown_key)
     }
 
     fn shared(&self) -> &Shared {

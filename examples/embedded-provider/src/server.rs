@@ -1,9 +1,11 @@
 //! The HTTP side: connections, the one route, and the way of a request through it.
 
 use crate::{
+    access::Caller,
     answer::Answer,
+    in_flight::InFlight,
     request::{self, Call},
-    state::{InFlight, Plan, ScopeId, Shared, Verdict},
+    state::{Plan, Shared, Verdict},
     wire::{self, Message, Problem},
 };
 use bytes::Bytes;
@@ -55,14 +57,14 @@ async fn respond(
     let (head, mut body) = request.into_parts();
     // Read first: a client that is still sending when it is refused may never see the answer.
     let body = request::read(&mut body).await?;
-    let scope = route(&head, &shared);
+    let caller = route(&head, &shared);
     let reply = Reply {
         number: shared.next_id(),
-        scope: scope.as_ref().ok().copied(),
+        caller: caller.as_ref().ok().copied(),
         shared,
     };
-    let scope = match scope {
-        Ok(scope) => scope,
+    let caller = match caller {
+        Ok(caller) => caller,
         Err(problem) => {
             reply.shared.reject(&problem);
             return Ok(reply.rejected(&problem));
@@ -71,7 +73,7 @@ async fn respond(
     let call = body
         .ok_or(Problem::TooLarge)
         .and_then(|body| Call::parse(&head.headers, &body));
-    Ok(match reply.shared.decide(scope, call) {
+    Ok(match reply.shared.decide(caller, call) {
         Verdict::Rejected(problem) => reply.rejected(&problem),
         Verdict::Failed(problem, in_flight) => {
             reply.error(&problem, |bytes| Answer::whole(bytes, 0, in_flight))
@@ -80,7 +82,7 @@ async fn respond(
     })
 }
 
-fn route(head: &Parts, shared: &Shared) -> Result<ScopeId, Problem> {
+fn route(head: &Parts, shared: &Shared) -> Result<Caller, Problem> {
     if head.uri.path() != "/v1/messages" {
         return Err(Problem::NotFound);
     }
@@ -88,7 +90,7 @@ fn route(head: &Parts, shared: &Shared) -> Result<ScopeId, Problem> {
         return Err(Problem::Method);
     }
     let key = request::key(&head.headers).ok_or(Problem::MissingKey)?;
-    shared.scope_of(key).ok_or(Problem::UnknownKey)
+    shared.caller(key).ok_or(Problem::UnknownKey)
 }
 
 /// One answer in the making.
@@ -96,8 +98,8 @@ struct Reply {
     shared: Arc<Shared>,
     /// Distinguishes this request and its message from all others.
     number: u64,
-    /// What the key opened, whatever became of the call.
-    scope: Option<ScopeId>,
+    /// Known by its key, whatever became of the call.
+    caller: Option<Caller>,
 }
 
 impl Reply {
@@ -125,19 +127,27 @@ impl Reply {
             output_tokens: plan.output_tokens,
             max_tokens: call.max_tokens,
         };
-        if call.stream {
+        let (content, answer) = if call.stream {
             let answer = Answer::stream(message, plan, in_flight);
-            return self.response(StatusCode::OK, "text/event-stream; charset=utf-8", answer);
-        }
-        let done = self.shared.clock.instant(plan.due(plan.output_tokens));
-        tokio::time::sleep_until(done).await;
-        let answer = Answer::whole(message.whole(), plan.output_tokens, in_flight);
-        self.response(StatusCode::OK, "application/json", answer)
+            ("text/event-stream; charset=utf-8", answer)
+        } else {
+            let done = self.shared.clock.instant(plan.due(plan.output_tokens));
+            tokio::time::sleep_until(done).await;
+            let answer = Answer::whole(message.whole(), plan.output_tokens, in_flight);
+            ("application/json", answer)
+        };
+        let mut response = self.response(StatusCode::OK, content, answer);
+        self.stamp(&mut response);
+        response
     }
 
     fn error(&self, problem: &Problem, body: impl FnOnce(Bytes) -> Answer) -> Response<Answer> {
         let answer = body(wire::problem_body(problem, &self.request_id()));
-        self.response(wire::status(problem), "application/json", answer)
+        let mut response = self.response(wire::status(problem), "application/json", answer);
+        if problem.tells_limits() {
+            self.stamp(&mut response);
+        }
+        response
     }
 
     fn response(
@@ -151,8 +161,15 @@ impl Reply {
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content));
         headers.insert("request-id", wire::value(self.request_id()));
-        wire::stamp(headers, &self.shared.gauges(self.scope), &self.shared.clock);
         response
+    }
+
+    /// Adds the state of the quota.
+    fn stamp(&self, response: &mut Response<Answer>) {
+        if let Some(caller) = self.caller {
+            let gauges = self.shared.gauges(caller);
+            wire::stamp(response.headers_mut(), &gauges, &self.shared.clock);
+        }
     }
 
     fn request_id(&self) -> String {

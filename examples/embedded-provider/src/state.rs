@@ -1,10 +1,12 @@
 //! What the provider knows, behind one lock, and the one decision it takes: admission.
 
 use crate::{
+    access::{Caller, KeyState, ScopeState},
     clock::{Clock, Timestamp},
     config::{Faults, Latency, Limits, Scope},
     counters::{Counters, Outcome},
-    quota::{self, Gauge, Quota},
+    in_flight::InFlight,
+    quota::{self, Gauge},
     request::Call,
     wire::Problem,
 };
@@ -20,18 +22,16 @@ use std::{
 /// Shared by the handle, every connection and every answer under way. Holds keys, hence no `Debug`.
 pub(crate) struct Shared {
     pub(crate) clock: Clock,
-    scope_of_key: HashMap<String, ScopeId>,
+    callers: HashMap<String, Caller>,
     names: Vec<String>,
     seed: u64,
     ids: AtomicU64,
     state: Mutex<State>,
 }
 
-/// Position in the order of configuration.
-pub(crate) type ScopeId = usize;
-
 pub(crate) struct State {
     scopes: Vec<ScopeState>,
+    keys: Vec<KeyState>,
     /// The whole provider: every scope, and what reached none.
     total: Counters,
     rng: Rng,
@@ -41,11 +41,6 @@ pub(crate) struct State {
     epoch: u64,
     /// When the counters started.
     origin: Timestamp,
-}
-
-pub(crate) struct ScopeState {
-    pub(crate) counters: Counters,
-    pub(crate) quota: Quota,
 }
 
 /// What becomes of a call.
@@ -89,19 +84,24 @@ impl Shared {
         faults: Faults,
     ) -> Self {
         let origin = clock.now();
-        let mut scope_of_key = HashMap::new();
-        let (mut names, mut states) = (Vec::new(), Vec::new());
+        let mut callers = HashMap::new();
+        let (mut names, mut states, mut keys) = (Vec::new(), Vec::new(), Vec::new());
         for (id, scope) in scopes.into_iter().enumerate() {
-            scope_of_key.extend(scope.keys.into_iter().map(|key| (key, id)));
+            for key in scope.keys {
+                let caller = Caller {
+                    scope: id,
+                    key: keys.len(),
+                };
+                callers.insert(key, caller);
+                keys.push(KeyState::default());
+            }
             names.push(scope.name);
-            states.push(ScopeState {
-                counters: Counters::default(),
-                quota: Quota::new(scope.limits, origin),
-            });
+            states.push(ScopeState::new(scope.limits, origin));
         }
         let (rng, total) = (Rng::with_seed(seed), Counters::default());
         let state = State {
             scopes: states,
+            keys,
             total,
             rng,
             latency,
@@ -111,7 +111,7 @@ impl Shared {
         };
         Self {
             clock,
-            scope_of_key,
+            callers,
             names,
             seed,
             ids: AtomicU64::new(0),
@@ -119,8 +119,8 @@ impl Shared {
         }
     }
 
-    pub(crate) fn scope_of(&self, key: &str) -> Option<ScopeId> {
-        self.scope_of_key.get(key).copied()
+    pub(crate) fn caller(&self, key: &str) -> Option<Caller> {
+        self.callers.get(key).copied()
     }
 
     pub(crate) fn names(&self) -> &[String] {
@@ -146,6 +146,15 @@ impl Shared {
         Some(look(&mut self.lock().scopes[id]))
     }
 
+    pub(crate) fn with_key<T>(
+        &self,
+        key: &str,
+        look: impl FnOnce(&mut KeyState) -> T,
+    ) -> Option<T> {
+        let caller = self.caller(key)?;
+        Some(look(&mut self.lock().keys[caller.key]))
+    }
+
     pub(crate) fn total(&self) -> Counters {
         self.lock().total
     }
@@ -155,12 +164,11 @@ impl Shared {
         self.lock().total.decided(problem.outcome());
     }
 
-    /// What the headers tell now; nothing outside of a scope.
-    pub(crate) fn gauges(&self, scope: Option<ScopeId>) -> Vec<Gauge> {
-        let state = self.lock();
-        scope.map_or_else(Vec::new, |id| {
-            state.scopes[id].quota.gauges(self.clock.now())
-        })
+    /// What the headers tell now.
+    pub(crate) fn gauges(&self, caller: Caller) -> Vec<Gauge> {
+        self.lock().scopes[caller.scope]
+            .quota
+            .gauges(self.clock.now())
     }
 
     pub(crate) fn set_limits(&self, name: &str, limits: Limits) -> Option<()> {
@@ -177,36 +185,34 @@ impl Shared {
             scope.counters.reset();
             scope.quota.reset(now);
         }
+        for key in &mut state.keys {
+            key.counters.reset();
+        }
         state.rng = Rng::with_seed(self.seed);
         state.epoch += 1;
         state.origin = now;
     }
 
     /// Decides on a call, charges it if it is admitted and draws its fate.
-    pub(crate) fn decide(self: &Arc<Self>, id: ScopeId, call: Result<Call, Problem>) -> Verdict {
+    pub(crate) fn decide(self: &Arc<Self>, caller: Caller, call: Result<Call, Problem>) -> Verdict {
         let mut state = self.lock();
         let now = self.clock.now();
-        let call = match state.admit(id, call, now, &self.clock) {
+        let call = match state.admit(caller, call, now, &self.clock) {
             Ok(call) => call,
             Err(problem) => {
-                state.count(Some(id), |counters| counters.decided(problem.outcome()));
+                state.count(caller, |counters| counters.decided(problem.outcome()));
                 return Verdict::Rejected(problem);
             }
         };
         let fate = state.draw(&call, now);
-        let in_flight = InFlight {
-            shared: Arc::clone(self),
-            scope: id,
-            epoch: state.epoch,
-            ended: false,
-        };
+        let in_flight = InFlight::new(Arc::clone(self), caller, state.epoch);
         match fate {
             Err(problem) => {
-                state.count(Some(id), |counters| counters.decided(problem.outcome()));
+                state.count(caller, |counters| counters.decided(problem.outcome()));
                 Verdict::Failed(problem, in_flight)
             }
             Ok(plan) => {
-                state.count(Some(id), |counters| {
+                state.count(caller, |counters| {
                     counters.decided(Outcome::Answered);
                     counters.stream_errors += u64::from(plan.breaks_after.is_some());
                 });
@@ -222,30 +228,36 @@ impl State {
     /// Charges a call, or says what is against it.
     fn admit(
         &mut self,
-        id: ScopeId,
+        caller: Caller,
         call: Result<Call, Problem>,
         now: Timestamp,
         clock: &Clock,
     ) -> Result<Call, Problem> {
+        if self.keys[caller.key].revoked {
+            return Err(Problem::UnknownKey);
+        }
         let call = call?;
-        let scope = &mut self.scopes[id];
+        let scope = &mut self.scopes[caller.scope];
         let cost = quota::cost(call.input_tokens, call.max_tokens);
         scope
             .quota
             .admit(cost, scope.counters.in_flight, now)
             .map_err(|refusal| Problem::refused(refusal, clock))?;
         let since_origin = now.saturating_sub(self.origin);
-        self.count(Some(id), |counters| {
+        self.count(caller, |counters| {
             counters.admitted(call.input_tokens, call.max_tokens, since_origin)
         });
         Ok(call)
     }
 
-    fn count(&mut self, scope: Option<ScopeId>, update: impl Fn(&mut Counters)) {
+    pub(crate) fn count(&mut self, caller: Caller, update: impl Fn(&mut Counters)) {
         update(&mut self.total);
-        if let Some(id) = scope {
-            update(&mut self.scopes[id].counters);
-        }
+        update(&mut self.scopes[caller.scope].counters);
+        update(&mut self.keys[caller.key].counters);
+    }
+
+    pub(crate) fn epoch(&self) -> u64 {
+        self.epoch
     }
 
     /// Draws length and faults; always as many draws, so that the sequence depends on the seed and
@@ -272,47 +284,5 @@ impl State {
             admitted: now,
             latency: self.latency,
         })
-    }
-}
-
-/// A call in flight: ends with [`end`](Self::end), or counts as disconnected when it is dropped
-/// before.
-#[must_use]
-pub(crate) struct InFlight {
-    shared: Arc<Shared>,
-    scope: ScopeId,
-    epoch: u64,
-    ended: bool,
-}
-
-impl InFlight {
-    pub(crate) fn shared(&self) -> &Shared {
-        &self.shared
-    }
-
-    /// Counts tokens that were sent.
-    pub(crate) fn produced(&self, tokens: u64) {
-        let mut state = self.shared.lock();
-        if state.epoch == self.epoch {
-            state.count(Some(self.scope), |counters| {
-                counters.output_tokens_produced += tokens
-            });
-        }
-    }
-
-    /// The body has been handed over to its end.
-    pub(crate) fn end(mut self) {
-        self.ended = true;
-    }
-}
-
-impl Drop for InFlight {
-    fn drop(&mut self) {
-        let mut state = self.shared.lock();
-        let disconnected = !self.ended && state.epoch == self.epoch;
-        state.count(Some(self.scope), |counters| {
-            counters.in_flight -= 1;
-            counters.disconnected += u64::from(disconnected);
-        });
     }
 }

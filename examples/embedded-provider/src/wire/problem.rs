@@ -62,4 +62,9 @@ impl Problem {
             Self::Overloaded => Outcome::Overloaded,
         }
     }
+
+    /// Whether the answer shows the state of the quota; one to a key that is not let in does not.
+    pub(crate) fn tells_limits(&self) -> bool {
+        self.outcome() != Outcome::Unauthorized
+    }
 }

@@ -2,6 +2,7 @@
 #![allow(clippy::disallowed_methods, reason = "a test measures and waits")]
 
 mod client;
+mod keys;
 mod lifecycle;
 mod quota;
 mod wire;

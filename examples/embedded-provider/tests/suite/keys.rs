@@ -1,0 +1,85 @@
+//! Keys: counted one by one, revoked and restored.
+
+use crate::client::{call, post, prompt, requests, send, start};
+use embedded_provider::{Provider, Scope};
+
+/// Two keys of `org-a`, one of `org-b`, and more quota than any test uses.
+pub(crate) async fn three_keys() -> Provider {
+    start(
+        Provider::builder()
+            .scope(Scope::new("org-a", ["key-1", "key-2"], requests(99)))
+            .scope(Scope::new("org-b", ["key-3"], requests(99))),
+    )
+    .await
+}
+
+#[tokio::test]
+async fn every_key_has_its_own_count() {
+    let provider = three_keys().await;
+    for (key, calls) in [("key-1", 1), ("key-2", 2), ("key-3", 3)] {
+        for _ in 0..calls {
+            assert_eq!(call(&provider, key).await, 200);
+        }
+        let counters = provider.key_counters(key).expect("a configured key");
+        assert_eq!((counters.calls, counters.answered), (calls, calls));
+    }
+    assert_eq!(call(&provider, "key-4").await, 401);
+    assert_eq!(provider.key_counters("key-4"), None);
+    let scope = provider.scope_counters("org-a").expect("a scope");
+    assert_eq!((scope.calls, provider.counters().calls), (3, 7));
+
+    provider.reset_counters();
+    let fresh = provider.key_counters("key-1").expect("a configured key");
+    assert_eq!(fresh, embedded_provider::Counters::default());
+}
+
+#[tokio::test]
+async fn revoked_key_is_unauthorized_until_it_is_restored() {
+    let provider = three_keys().await;
+    provider.revoke_key("key-1").expect("a configured key");
+    let refused = send(&provider, post("key-1", &prompt(1, false))).await;
+    let unknown = send(&provider, post("key-4", &prompt(1, false))).await;
+    assert_eq!(
+        (refused.status.as_u16(), unknown.status.as_u16()),
+        (401, 401)
+    );
+    assert_eq!(
+        refused.json()["error"],
+        unknown.json()["error"],
+        "it is told apart from no key at all"
+    );
+    assert_eq!(refused.header("anthropic-ratelimit-requests-limit"), "");
+    assert_eq!(
+        call(&provider, "key-2").await,
+        200,
+        "a key of the same scope"
+    );
+
+    provider.reset_counters();
+    assert_eq!(
+        call(&provider, "key-1").await,
+        401,
+        "a reset restores no key"
+    );
+    provider.restore_key("key-1").expect("a configured key");
+    assert_eq!(call(&provider, "key-1").await, 200);
+    let key = provider.key_counters("key-1").expect("a configured key");
+    assert_eq!((key.calls, key.answered, key.unauthorized), (2, 1, 1));
+    let scope = provider.scope_counters("org-a").expect("a scope");
+    assert_eq!((scope.unauthorized, scope.requests_charged), (1, 1));
+}
+
+#[tokio::test]
+async fn unknown_key_is_an_error_that_does_not_repeat_it() {
+    let provider = three_keys().await;
+    let errors = [
+        provider.revoke_key("key-4").expect_err("no such key"),
+        provider.restore_key("key-4").expect_err("no such key"),
+    ];
+    for error in errors {
+        assert_eq!(error.field(), "key");
+        assert!(!format!("{error} {error:?}").contains("key-4"));
+    }
+    provider.revoke_key("key-1").expect("a configured key");
+    assert!(!format!("{provider:?}").contains("key-1"));
+}
