@@ -19,6 +19,14 @@ pub(crate) struct KeyState {
 pub(crate) struct ScopeState {
     pub(crate) counters: Counters,
     pub(crate) quota: Quota,
+    pub(crate) credit: Credit,
+}
+
+/// Tokens that a scope has paid for; `None` is an account without an end.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Credit {
+    granted: Option<u64>,
+    left: Option<u64>,
 }
 
 impl ScopeState {
@@ -26,6 +34,30 @@ impl ScopeState {
         Self {
             counters: Counters::default(),
             quota: Quota::new(limits, now),
+            credit: Credit::default(),
         }
+    }
+}
+
+impl Credit {
+    pub(crate) fn of(tokens: Option<u64>) -> Self {
+        Self {
+            granted: tokens,
+            left: tokens,
+        }
+    }
+
+    pub(crate) fn is_spent(&self) -> bool {
+        self.left == Some(0)
+    }
+
+    /// The last call may take more than there is.
+    pub(crate) fn charge(&mut self, tokens: u64) {
+        self.left = self.left.map(|left| left.saturating_sub(tokens));
+    }
+
+    /// As it was granted.
+    pub(crate) fn reset(&mut self) {
+        self.left = self.granted;
     }
 }

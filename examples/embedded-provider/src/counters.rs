@@ -5,8 +5,8 @@ use std::time::Duration;
 /// A snapshot of what was counted since the start or the last
 /// [`reset_counters`](crate::Provider::reset_counters).
 ///
-/// At any moment `calls` is the sum of `answered`, `refused`, `unauthorized`, `invalid`,
-/// `server_errors` and `overloaded`: a call is counted when its outcome is decided, which for an
+/// At any moment `calls` is the sum of `answered`, `refused`, `unauthorized`, `exhausted`,
+/// `invalid`, `server_errors` and `overloaded`: a call is counted when its outcome is decided, which for an
 /// answer is its admission. Counters of a scope leave out what never reached one: unknown keys,
 /// paths and methods.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -16,10 +16,12 @@ pub struct Counters {
     pub calls: u64,
     /// Admitted and answered with 200, those included that the client did not read to the end.
     pub answered: u64,
-    /// Refused with 429.
+    /// Refused with 429 because of the scope's limits.
     pub refused: u64,
     /// Refused with 401.
     pub unauthorized: u64,
+    /// Refused because the scope's credit is spent.
+    pub exhausted: u64,
     /// Refused with another status of the 4xx class.
     pub invalid: u64,
     /// Admitted and failed with 500.
@@ -54,6 +56,7 @@ pub(crate) enum Outcome {
     Answered,
     Refused,
     Unauthorized,
+    Exhausted,
     Invalid,
     ServerError,
     Overloaded,
@@ -66,6 +69,7 @@ impl Counters {
             Outcome::Answered => &mut self.answered,
             Outcome::Refused => &mut self.refused,
             Outcome::Unauthorized => &mut self.unauthorized,
+            Outcome::Exhausted => &mut self.exhausted,
             Outcome::Invalid => &mut self.invalid,
             Outcome::ServerError => &mut self.server_errors,
             Outcome::Overloaded => &mut self.overloaded,

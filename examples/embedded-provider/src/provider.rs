@@ -1,6 +1,7 @@
 //! The handle on a running provider.
 
 use crate::{
+    access::Credit,
     builder::Builder,
     config::{Faults, InvalidConfig, Latency, Limits},
     counters::Counters,
@@ -136,10 +137,44 @@ impl Provider {
         self.set_revoked(key, false)
     }
 
+    /// Gives a scope the credit for so many tokens, or with `None`, the default, for any number.
+    ///
+    /// Admitted calls take their input tokens and their `max_tokens` from it. A call is admitted
+    /// while anything is left; the one that takes the last of it may take more. From then on
+    /// every call of the scope is turned away as out of credit, which no wait cures.
+    ///
+    /// # Errors
+    ///
+    /// Fails if there is no scope of that name.
+    pub fn set_credit(&self, scope: &str, tokens: Option<u64>) -> Result<(), InvalidConfig> {
+        self.shared()
+            .with_scope(scope, |state| state.credit = Credit::of(tokens))
+            .ok_or_else(|| InvalidConfig::unknown_scope(scope))
+    }
+
+    /// Takes all credit from a scope: [`set_credit`](Self::set_credit) to zero.
+    ///
+    /// # Errors
+    ///
+    /// Fails if there is no scope of that name.
+    pub fn exhaust_credit(&self, scope: &str) -> Result<(), InvalidConfig> {
+        self.set_credit(scope, Some(0))
+    }
+
+    /// Gives a scope credit without end: [`set_credit`](Self::set_credit) to `None`.
+    ///
+    /// # Errors
+    ///
+    /// Fails if there is no scope of that name.
+    pub fn restore_credit(&self, scope: &str) -> Result<(), InvalidConfig> {
+        self.set_credit(scope, None)
+    }
+
     /// Starts afresh under the same configuration: counters at zero, buckets full, the generator at
     /// its seed.
     ///
-    /// What was changed at run time is configuration: revoked keys stay revoked.
+    /// What was changed at run time is configuration: revoked keys stay revoked, and a credit is
+    /// again what it was set to.
     ///
     /// Calls in flight go on and stay counted as such; nothing else of them is counted any more.
     pub fn reset_counters(&self) {

@@ -184,6 +184,7 @@ impl Shared {
         for scope in &mut state.scopes {
             scope.counters.reset();
             scope.quota.reset(now);
+            scope.credit.reset();
         }
         for key in &mut state.keys {
             key.counters.reset();
@@ -238,11 +239,17 @@ impl State {
         }
         let call = call?;
         let scope = &mut self.scopes[caller.scope];
+        if scope.credit.is_spent() {
+            return Err(Problem::Exhausted);
+        }
         let cost = quota::cost(call.input_tokens, call.max_tokens);
         scope
             .quota
             .admit(cost, scope.counters.in_flight, now)
             .map_err(|refusal| Problem::refused(refusal, clock))?;
+        scope
+            .credit
+            .charge(call.input_tokens.saturating_add(call.max_tokens));
         let since_origin = now.saturating_sub(self.origin);
         self.count(caller, |counters| {
             counters.admitted(call.input_tokens, call.max_tokens, since_origin)

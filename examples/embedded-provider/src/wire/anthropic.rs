@@ -20,9 +20,10 @@ use std::{
 
 pub(crate) fn status(problem: &Problem) -> StatusCode {
     match problem {
-        Problem::Malformed(_) | Problem::Missing(_) | Problem::Wrong { .. } => {
-            StatusCode::BAD_REQUEST
-        }
+        Problem::Malformed(_)
+        | Problem::Missing(_)
+        | Problem::Wrong { .. }
+        | Problem::Exhausted => StatusCode::BAD_REQUEST,
         Problem::MissingKey | Problem::UnknownKey => StatusCode::UNAUTHORIZED,
         Problem::NotFound => StatusCode::NOT_FOUND,
         Problem::Method => StatusCode::METHOD_NOT_ALLOWED,
@@ -43,9 +44,11 @@ pub(crate) fn problem_body(problem: &Problem, request_id: &str) -> Bytes {
 
 fn kind(problem: &Problem) -> &'static str {
     match problem {
-        Problem::Malformed(_) | Problem::Missing(_) | Problem::Wrong { .. } | Problem::Method => {
-            "invalid_request_error"
-        }
+        Problem::Malformed(_)
+        | Problem::Missing(_)
+        | Problem::Wrong { .. }
+        | Problem::Method
+        | Problem::Exhausted => "invalid_request_error",
         Problem::MissingKey | Problem::UnknownKey => "authentication_error",
         Problem::NotFound => "not_found_error",
         Problem::TooLarge => "request_too_large",
@@ -68,6 +71,9 @@ fn message(problem: &Problem) -> String {
         Problem::Method => "Method Not Allowed".into(),
         Problem::TooLarge => "Request exceeds the maximum allowed number of bytes.".into(),
         Problem::Refused { refusal, .. } => refused(*refusal),
+        Problem::Exhausted => {
+            "Your credit balance is too low to access the API; add credits to go on.".into()
+        }
         Problem::ServerError => "Internal server error".into(),
         Problem::Overloaded => "Overloaded".into(),
     }

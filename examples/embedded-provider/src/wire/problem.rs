@@ -28,6 +28,8 @@ pub(crate) enum Problem {
         refusal: Refusal,
         wait: Duration,
     },
+    /// The credit is spent.
+    Exhausted,
     ServerError,
     Overloaded,
 }
@@ -58,13 +60,15 @@ impl Problem {
             | Self::TooLarge => Outcome::Invalid,
             Self::MissingKey | Self::UnknownKey => Outcome::Unauthorized,
             Self::Refused { .. } => Outcome::Refused,
+            Self::Exhausted => Outcome::Exhausted,
             Self::ServerError => Outcome::ServerError,
             Self::Overloaded => Outcome::Overloaded,
         }
     }
 
-    /// Whether the answer shows the state of the quota; one to a key that is not let in does not.
+    /// Whether the answer shows the state of the quota; those do not that were turned away for a
+    /// reason no quota has a part in.
     pub(crate) fn tells_limits(&self) -> bool {
-        self.outcome() != Outcome::Unauthorized
+        !matches!(self.outcome(), Outcome::Unauthorized | Outcome::Exhausted)
     }
 }

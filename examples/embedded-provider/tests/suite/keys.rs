@@ -1,4 +1,4 @@
-//! Keys: counted one by one, revoked and restored.
+//! Keys and scopes: counted, revoked, out of credit.
 
 use crate::client::{call, post, prompt, requests, send, start};
 use embedded_provider::{Provider, Scope};
@@ -82,4 +82,54 @@ async fn unknown_key_is_an_error_that_does_not_repeat_it() {
     }
     provider.revoke_key("key-1").expect("a configured key");
     assert!(!format!("{provider:?}").contains("key-1"));
+}
+
+#[tokio::test]
+async fn scope_out_of_credit_is_turned_away_until_it_is_restored() {
+    let provider = three_keys().await;
+    provider.exhaust_credit("org-a").expect("a scope");
+    for key in ["key-1", "key-2"] {
+        let answer = send(&provider, post(key, &prompt(1, false))).await;
+        let error = &answer.json()["error"];
+        assert_eq!(
+            (answer.status.as_u16(), &error["type"]),
+            (400, &"invalid_request_error".into())
+        );
+        let message = error["message"].as_str().expect("a message");
+        assert!(message.contains("credit balance is too low"));
+        assert_eq!(answer.header("retry-after"), "");
+    }
+    assert_eq!(call(&provider, "key-3").await, 200, "another account");
+    let scope = provider.scope_counters("org-a").expect("a scope");
+    assert_eq!((scope.calls, scope.exhausted, scope.invalid), (2, 2, 0));
+    assert_eq!(scope.requests_charged, 0);
+    assert_eq!(
+        provider.key_counters("key-1").map(|key| key.exhausted),
+        Some(1)
+    );
+
+    provider.restore_credit("org-a").expect("a scope");
+    assert_eq!(call(&provider, "key-1").await, 200);
+    let unknown = provider.exhaust_credit("org-z").expect_err("no such scope");
+    assert_eq!(unknown.field(), "name");
+}
+
+#[tokio::test]
+async fn credit_runs_out_with_the_tokens_charged() {
+    let provider = three_keys().await;
+    // Each call takes 6 of prompt and 1 of answer.
+    provider.set_credit("org-a", Some(15)).expect("a scope");
+    for round in 0..2 {
+        for status in [200, 200, 200, 400, 400] {
+            assert_eq!(call(&provider, "key-1").await, status, "in round {round}");
+        }
+        provider.reset_counters();
+    }
+    provider.set_credit("org-a", Some(1)).expect("a scope");
+    assert_eq!(
+        call(&provider, "key-2").await,
+        200,
+        "whatever is left is enough"
+    );
+    assert_eq!(call(&provider, "key-2").await, 400);
 }
