@@ -1,6 +1,12 @@
 //! Who calls, and what is true of a key and of a scope.
 
-use crate::{clock::Timestamp, config::Limits, counters::Counters, quota::Quota};
+use crate::{
+    clock::Timestamp,
+    config::{Denial, Limits},
+    counters::Counters,
+    quota::Quota,
+};
+use std::collections::HashMap;
 
 /// A known key and its scope, by their positions in the order of configuration.
 #[derive(Clone, Copy, Debug)]
@@ -13,6 +19,7 @@ pub(crate) struct Caller {
 pub(crate) struct KeyState {
     pub(crate) counters: Counters,
     pub(crate) revoked: bool,
+    pub(crate) denied: Denials,
 }
 
 #[derive(Debug)]
@@ -20,7 +27,11 @@ pub(crate) struct ScopeState {
     pub(crate) counters: Counters,
     pub(crate) quota: Quota,
     pub(crate) credit: Credit,
+    pub(crate) denied: Denials,
 }
+
+/// By model.
+pub(crate) type Denials = HashMap<String, Denial>;
 
 /// Tokens that a scope has paid for; `None` is an account without an end.
 #[derive(Clone, Copy, Debug, Default)]
@@ -35,6 +46,7 @@ impl ScopeState {
             counters: Counters::default(),
             quota: Quota::new(limits, now),
             credit: Credit::default(),
+            denied: Denials::new(),
         }
     }
 }

@@ -146,6 +146,16 @@ impl Faults {
     }
 }
 
+/// How a call for a denied model is turned away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Denial {
+    /// With 404, as if there were no such model.
+    NotFound,
+    /// With 403, as a model that exists and is not open to the caller.
+    Forbidden,
+}
+
 /// A configuration that no provider can run with; names the field and the way out, never a key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InvalidConfig {

@@ -5,7 +5,7 @@ use std::time::Duration;
 /// A snapshot of what was counted since the start or the last
 /// [`reset_counters`](crate::Provider::reset_counters).
 ///
-/// At any moment `calls` is the sum of `answered`, `refused`, `unauthorized`, `exhausted`,
+/// At any moment `calls` is the sum of `answered`, `refused`, `unauthorized`, `exhausted`, `denied`,
 /// `invalid`, `server_errors` and `overloaded`: a call is counted when its outcome is decided, which for an
 /// answer is its admission. Counters of a scope leave out what never reached one: unknown keys,
 /// paths and methods.
@@ -22,6 +22,8 @@ pub struct Counters {
     pub unauthorized: u64,
     /// Refused because the scope's credit is spent.
     pub exhausted: u64,
+    /// Refused because the model is denied to the key or to its scope.
+    pub denied: u64,
     /// Refused with another status of the 4xx class.
     pub invalid: u64,
     /// Admitted and failed with 500.
@@ -57,6 +59,7 @@ pub(crate) enum Outcome {
     Refused,
     Unauthorized,
     Exhausted,
+    Denied,
     Invalid,
     ServerError,
     Overloaded,
@@ -70,6 +73,7 @@ impl Counters {
             Outcome::Refused => &mut self.refused,
             Outcome::Unauthorized => &mut self.unauthorized,
             Outcome::Exhausted => &mut self.exhausted,
+            Outcome::Denied => &mut self.denied,
             Outcome::Invalid => &mut self.invalid,
             Outcome::ServerError => &mut self.server_errors,
             Outcome::Overloaded => &mut self.overloaded,

@@ -70,7 +70,7 @@ mod wire;
 
 pub use self::{
     builder::Builder,
-    config::{Faults, InvalidConfig, Latency, Limits, Scope},
+    config::{Denial, Faults, InvalidConfig, Latency, Limits, Scope},
     counters::Counters,
     provider::Provider,
     request::{MAX_BODY_BYTES, MAX_OUTPUT_TOKENS, count_input_tokens},

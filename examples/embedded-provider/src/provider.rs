@@ -3,7 +3,7 @@
 use crate::{
     access::Credit,
     builder::Builder,
-    config::{Faults, InvalidConfig, Latency, Limits},
+    config::{Denial, Faults, InvalidConfig, Latency, Limits},
     counters::Counters,
     state::Shared,
 };
@@ -170,11 +170,66 @@ impl Provider {
         self.set_credit(scope, None)
     }
 
+    /// Turns calls of a scope for `model` away from now on; the name is compared as it is.
+    ///
+    /// # Errors
+    ///
+    /// Fails if there is no scope of that name.
+    pub fn deny_model(
+        &self,
+        scope: &str,
+        model: &str,
+        denial: Denial,
+    ) -> Result<(), InvalidConfig> {
+        self.shared()
+            .with_scope(scope, |state| state.denied.insert(model.to_owned(), denial))
+            .map_or_else(|| Err(InvalidConfig::unknown_scope(scope)), |_| Ok(()))
+    }
+
+    /// Takes a [`deny_model`](Self::deny_model) back; what is denied to a key stays denied to it.
+    ///
+    /// # Errors
+    ///
+    /// Fails if there is no scope of that name; a model that was not denied is no error.
+    pub fn allow_model(&self, scope: &str, model: &str) -> Result<(), InvalidConfig> {
+        self.shared()
+            .with_scope(scope, |state| state.denied.remove(model))
+            .map_or_else(|| Err(InvalidConfig::unknown_scope(scope)), |_| Ok(()))
+    }
+
+    /// Turns calls with one key for `model` away from now on; it goes before what its scope says.
+    ///
+    /// # Errors
+    ///
+    /// Fails if no scope has that key; which one it was is not said.
+    pub fn deny_model_to_key(
+        &self,
+        key: &str,
+        model: &str,
+        denial: Denial,
+    ) -> Result<(), InvalidConfig> {
+        self.shared()
+            .with_key(key, |state| state.denied.insert(model.to_owned(), denial))
+            .map_or_else(|| Err(InvalidConfig::unknown_key()), |_| Ok(()))
+    }
+
+    /// Takes a [`deny_model_to_key`](Self::deny_model_to_key) back; what is denied to its scope
+    /// stays denied to the key.
+    ///
+    /// # Errors
+    ///
+    /// Fails if no scope has that key; which one it was is not said.
+    pub fn allow_model_to_key(&self, key: &str, model: &str) -> Result<(), InvalidConfig> {
+        self.shared()
+            .with_key(key, |state| state.denied.remove(model))
+            .map_or_else(|| Err(InvalidConfig::unknown_key()), |_| Ok(()))
+    }
+
     /// Starts afresh under the same configuration: counters at zero, buckets full, the generator at
     /// its seed.
     ///
-    /// What was changed at run time is configuration: revoked keys stay revoked, and a credit is
-    /// again what it was set to.
+    /// What was changed at run time is configuration: revoked keys stay revoked, denied
+    /// models denied, and a credit is again what it was set to.
     ///
     /// Calls in flight go on and stay counted as such; nothing else of them is counted any more.
     pub fn reset_counters(&self) {

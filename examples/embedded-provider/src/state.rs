@@ -234,11 +234,15 @@ impl State {
         now: Timestamp,
         clock: &Clock,
     ) -> Result<Call, Problem> {
-        if self.keys[caller.key].revoked {
+        let (key, scope) = (&self.keys[caller.key], &mut self.scopes[caller.scope]);
+        if key.revoked {
             return Err(Problem::UnknownKey);
         }
         let call = call?;
-        let scope = &mut self.scopes[caller.scope];
+        let of_key = key.denied.get(&call.model);
+        if let Some(denial) = of_key.or_else(|| scope.denied.get(&call.model)) {
+            return Err(Problem::denied(call.model, *denial));
+        }
         if scope.credit.is_spent() {
             return Err(Problem::Exhausted);
         }

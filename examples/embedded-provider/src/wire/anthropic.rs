@@ -25,7 +25,8 @@ pub(crate) fn status(problem: &Problem) -> StatusCode {
         | Problem::Wrong { .. }
         | Problem::Exhausted => StatusCode::BAD_REQUEST,
         Problem::MissingKey | Problem::UnknownKey => StatusCode::UNAUTHORIZED,
-        Problem::NotFound => StatusCode::NOT_FOUND,
+        Problem::ModelForbidden(_) => StatusCode::FORBIDDEN,
+        Problem::NotFound | Problem::ModelNotFound(_) => StatusCode::NOT_FOUND,
         Problem::Method => StatusCode::METHOD_NOT_ALLOWED,
         Problem::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
         Problem::Refused { .. } => StatusCode::TOO_MANY_REQUESTS,
@@ -50,7 +51,8 @@ fn kind(problem: &Problem) -> &'static str {
         | Problem::Method
         | Problem::Exhausted => "invalid_request_error",
         Problem::MissingKey | Problem::UnknownKey => "authentication_error",
-        Problem::NotFound => "not_found_error",
+        Problem::ModelForbidden(_) => "permission_error",
+        Problem::NotFound | Problem::ModelNotFound(_) => "not_found_error",
         Problem::TooLarge => "request_too_large",
         Problem::Refused { .. } => "rate_limit_error",
         Problem::ServerError => "api_error",
@@ -73,6 +75,10 @@ fn message(problem: &Problem) -> String {
         Problem::Refused { refusal, .. } => refused(*refusal),
         Problem::Exhausted => {
             "Your credit balance is too low to access the API; add credits to go on.".into()
+        }
+        Problem::ModelNotFound(model) => format!("model: {model}"),
+        Problem::ModelForbidden(model) => {
+            format!("Your API key does not have permission to use the model {model}.")
         }
         Problem::ServerError => "Internal server error".into(),
         Problem::Overloaded => "Overloaded".into(),

@@ -1,6 +1,6 @@
 //! What can be wrong with a call, before a format gives it a status and words.
 
-use crate::{clock::Clock, counters::Outcome, quota::Refusal};
+use crate::{clock::Clock, config::Denial, counters::Outcome, quota::Refusal};
 use std::time::Duration;
 
 /// What a client that was refused for too many calls at a time is told to wait, in real time;
@@ -30,6 +30,8 @@ pub(crate) enum Problem {
     },
     /// The credit is spent.
     Exhausted,
+    ModelNotFound(String),
+    ModelForbidden(String),
     ServerError,
     Overloaded,
 }
@@ -39,6 +41,13 @@ impl Problem {
         Self::Wrong {
             name,
             expected: expected.into(),
+        }
+    }
+
+    pub(crate) fn denied(model: String, denial: Denial) -> Self {
+        match denial {
+            Denial::NotFound => Self::ModelNotFound(model),
+            Denial::Forbidden => Self::ModelForbidden(model),
         }
     }
 
@@ -61,6 +70,7 @@ impl Problem {
             Self::MissingKey | Self::UnknownKey => Outcome::Unauthorized,
             Self::Refused { .. } => Outcome::Refused,
             Self::Exhausted => Outcome::Exhausted,
+            Self::ModelNotFound(_) | Self::ModelForbidden(_) => Outcome::Denied,
             Self::ServerError => Outcome::ServerError,
             Self::Overloaded => Outcome::Overloaded,
         }
@@ -69,6 +79,9 @@ impl Problem {
     /// Whether the answer shows the state of the quota; those do not that were turned away for a
     /// reason no quota has a part in.
     pub(crate) fn tells_limits(&self) -> bool {
-        !matches!(self.outcome(), Outcome::Unauthorized | Outcome::Exhausted)
+        !matches!(
+            self.outcome(),
+            Outcome::Unauthorized | Outcome::Exhausted | Outcome::Denied
+        )
     }
 }

@@ -1,7 +1,7 @@
-//! Keys and scopes: counted, revoked, out of credit.
+//! Keys and scopes: counted, revoked, out of credit, denied a model.
 
 use crate::client::{call, post, prompt, requests, send, start};
-use embedded_provider::{Provider, Scope};
+use embedded_provider::{Denial, Provider, Scope};
 
 /// Two keys of `org-a`, one of `org-b`, and more quota than any test uses.
 pub(crate) async fn three_keys() -> Provider {
@@ -75,6 +75,12 @@ async fn unknown_key_is_an_error_that_does_not_repeat_it() {
     let errors = [
         provider.revoke_key("key-4").expect_err("no such key"),
         provider.restore_key("key-4").expect_err("no such key"),
+        provider
+            .deny_model_to_key("key-4", "claude-test", Denial::NotFound)
+            .expect_err("no such key"),
+        provider
+            .allow_model_to_key("key-4", "claude-test")
+            .expect_err("no such key"),
     ];
     for error in errors {
         assert_eq!(error.field(), "key");
@@ -132,4 +138,63 @@ async fn credit_runs_out_with_the_tokens_charged() {
         "whatever is left is enough"
     );
     assert_eq!(call(&provider, "key-2").await, 400);
+}
+
+#[tokio::test]
+async fn model_is_denied_to_a_scope_or_to_one_key() {
+    let provider = three_keys().await;
+    let ask = async |key: &str| send(&provider, post(key, &prompt(1, false))).await;
+    provider
+        .deny_model("org-a", "claude-test", Denial::NotFound)
+        .expect("a scope");
+    provider
+        .deny_model_to_key("key-2", "claude-test", Denial::Forbidden)
+        .expect("a key");
+    provider
+        .deny_model("org-b", "claude-other", Denial::NotFound)
+        .expect("a scope");
+    for (key, status, kind) in [
+        ("key-1", 404, "not_found_error"),
+        ("key-2", 403, "permission_error"),
+    ] {
+        let answer = ask(key).await;
+        let error = &answer.json()["error"];
+        assert_eq!(
+            (answer.status.as_u16(), &error["type"]),
+            (status, &kind.into())
+        );
+        let message = error["message"].as_str().expect("a message");
+        assert!(message.contains("claude-test"), "{message}");
+    }
+    assert_eq!(
+        call(&provider, "key-3").await,
+        200,
+        "another model is denied"
+    );
+
+    provider
+        .allow_model("org-a", "claude-test")
+        .expect("a scope");
+    assert_eq!(call(&provider, "key-1").await, 200);
+    assert_eq!(
+        call(&provider, "key-2").await,
+        403,
+        "denied to the key itself"
+    );
+    provider
+        .allow_model_to_key("key-2", "claude-test")
+        .expect("a key");
+    assert_eq!(call(&provider, "key-2").await, 200);
+
+    let scope = provider.scope_counters("org-a").expect("a scope");
+    assert_eq!(
+        (scope.denied, scope.invalid, scope.requests_charged),
+        (3, 0, 2)
+    );
+    let key = provider.key_counters("key-2").expect("a key");
+    assert_eq!((key.calls, key.denied, key.answered), (3, 2, 1));
+    let unknown = provider
+        .deny_model("org-z", "claude-test", Denial::NotFound)
+        .expect_err("no such scope");
+    assert_eq!(unknown.field(), "name");
 }
