@@ -73,5 +73,5 @@ pub use self::{
     config::{Denial, Faults, InvalidConfig, Latency, Limits, Scope},
     counters::Counters,
     provider::Provider,
-    request::{MAX_BODY_BYTES, MAX_OUTPUT_TOKENS, count_input_tokens},
+    request::{DEFAULT_OUTPUT_TOKENS, MAX_BODY_BYTES, MAX_OUTPUT_TOKENS, count_input_tokens},
 };

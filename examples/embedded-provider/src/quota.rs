@@ -46,6 +46,8 @@ pub(crate) enum Refusal {
     Rate {
         dimension: Dimension,
         per_minute: u64,
+        /// What the call would have been charged there.
+        requested: u64,
         wait: Duration,
     },
     /// Too many calls at a time; only the end of another one helps.
@@ -105,14 +107,15 @@ impl Quota {
         let mut binding = None;
         for (bucket, dimension, amount) in self.configured(cost) {
             let wait = bucket.wait(amount, now);
-            if wait > binding.map_or(Duration::ZERO, |(_, _, longest)| longest) {
-                binding = Some((dimension, bucket.per_minute(), wait));
+            if wait > binding.map_or(Duration::ZERO, |(_, _, _, longest)| longest) {
+                binding = Some((dimension, bucket.per_minute(), amount, wait));
             }
         }
-        if let Some((dimension, per_minute, wait)) = binding {
+        if let Some((dimension, per_minute, requested, wait)) = binding {
             return Err(Refusal::Rate {
                 dimension,
                 per_minute,
+                requested,
                 wait,
             });
         }
@@ -194,6 +197,7 @@ mod tests {
             Refusal::Rate {
                 dimension: Dimension::OutputTokens,
                 per_minute: 60_000,
+                requested: 1_000,
                 wait
             }
         );

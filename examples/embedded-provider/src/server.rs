@@ -6,7 +6,7 @@ use crate::{
     in_flight::InFlight,
     request::{self, Call},
     state::{Plan, Shared, Verdict},
-    wire::{self, Message, Problem},
+    wire::{self, Format, Message, Problem},
 };
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header, request::Parts};
@@ -57,8 +57,11 @@ async fn respond(
     let (head, mut body) = request.into_parts();
     // Read first: a client that is still sending when it is refused may never see the answer.
     let body = request::read(&mut body).await?;
+    // A path where nothing is served has no format of its own.
+    let format = Format::of(head.uri.path()).unwrap_or(Format::Anthropic);
     let caller = route(&head, &shared);
     let reply = Reply {
+        format,
         number: shared.next_id(),
         caller: caller.as_ref().ok().copied(),
         shared,
@@ -72,7 +75,7 @@ async fn respond(
     };
     let call = body
         .ok_or(Problem::TooLarge)
-        .and_then(|body| Call::parse(&head.headers, &body));
+        .and_then(|body| Call::parse(format, &head.headers, &body));
     Ok(match reply.shared.decide(caller, call) {
         Verdict::Rejected(problem) => reply.rejected(&problem),
         Verdict::Failed(problem, in_flight) => {
@@ -83,18 +86,17 @@ async fn respond(
 }
 
 fn route(head: &Parts, shared: &Shared) -> Result<Caller, Problem> {
-    if head.uri.path() != "/v1/messages" {
-        return Err(Problem::NotFound);
-    }
+    let format = Format::of(head.uri.path()).ok_or(Problem::NotFound)?;
     if head.method != Method::POST {
         return Err(Problem::Method);
     }
-    let key = request::key(&head.headers).ok_or(Problem::MissingKey)?;
+    let key = request::key(format, &head.headers).ok_or(Problem::MissingKey)?;
     shared.caller(key).ok_or(Problem::UnknownKey)
 }
 
 /// One answer in the making.
 struct Reply {
+    format: Format,
     shared: Arc<Shared>,
     /// Distinguishes this request and its message from all others.
     number: u64,
@@ -110,10 +112,7 @@ impl Reply {
             Problem::Method => {
                 headers.insert(header::ALLOW, HeaderValue::from_static("POST"));
             }
-            Problem::Refused { wait, .. } => {
-                let seconds = wire::whole_seconds_up(*wait).max(1);
-                headers.insert(header::RETRY_AFTER, seconds.into());
-            }
+            Problem::Refused { wait, .. } => self.format.hint(headers, *wait),
             _ => {}
         }
         response
@@ -121,11 +120,14 @@ impl Reply {
 
     async fn answered(&self, call: Call, plan: Plan, in_flight: InFlight) -> Response<Answer> {
         let message = Message {
+            format: self.format,
             number: self.number,
+            created: self.shared.clock.unix_seconds(),
             model: call.model,
             input_tokens: call.input_tokens,
             output_tokens: plan.output_tokens,
             max_tokens: call.max_tokens,
+            include_usage: call.include_usage,
         };
         let (content, answer) = if call.stream {
             let answer = Answer::stream(message, plan, in_flight);
@@ -142,8 +144,8 @@ impl Reply {
     }
 
     fn error(&self, problem: &Problem, body: impl FnOnce(Bytes) -> Answer) -> Response<Answer> {
-        let answer = body(wire::problem_body(problem, &self.request_id()));
-        let mut response = self.response(wire::status(problem), "application/json", answer);
+        let answer = body(self.format.error(problem, &self.request_id()));
+        let mut response = self.response(self.format.status(problem), "application/json", answer);
         if problem.tells_limits() {
             self.stamp(&mut response);
         }
@@ -160,7 +162,10 @@ impl Reply {
         *response.status_mut() = status;
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content));
-        headers.insert("request-id", wire::value(self.request_id()));
+        headers.insert(
+            self.format.request_id_header(),
+            wire::value(self.request_id()),
+        );
         response
     }
 
@@ -168,7 +173,8 @@ impl Reply {
     fn stamp(&self, response: &mut Response<Answer>) {
         if let Some(caller) = self.caller {
             let gauges = self.shared.gauges(caller);
-            wire::stamp(response.headers_mut(), &gauges, &self.shared.clock);
+            let headers = response.headers_mut();
+            self.format.stamp(headers, &gauges, &self.shared.clock);
         }
     }
 

@@ -247,10 +247,9 @@ impl State {
             return Err(Problem::Exhausted);
         }
         let cost = quota::cost(call.input_tokens, call.max_tokens);
-        scope
-            .quota
-            .admit(cost, scope.counters.in_flight, now)
-            .map_err(|refusal| Problem::refused(refusal, clock))?;
+        if let Err(refusal) = scope.quota.admit(cost, scope.counters.in_flight, now) {
+            return Err(Problem::refused(refusal, call.model, clock));
+        }
         scope
             .credit
             .charge(call.input_tokens.saturating_add(call.max_tokens));

@@ -8,7 +8,6 @@ use crate::{
     clock::Clock,
     quota::{Dimension, Gauge, Refusal},
 };
-use bytes::Bytes;
 use http::{HeaderMap, HeaderName, StatusCode};
 use serde_json::{Value, json};
 use std::{
@@ -18,7 +17,7 @@ use std::{
 
 // === Errors ===
 
-pub(crate) fn status(problem: &Problem) -> StatusCode {
+pub(super) fn status(problem: &Problem) -> StatusCode {
     match problem {
         Problem::Malformed(_)
         | Problem::Missing(_)
@@ -36,11 +35,9 @@ pub(crate) fn status(problem: &Problem) -> StatusCode {
     }
 }
 
-pub(crate) fn problem_body(problem: &Problem, request_id: &str) -> Bytes {
+pub(super) fn error(problem: &Problem, request_id: &str) -> Value {
     let error = json!({ "type": kind(problem), "message": message(problem) });
     json!({ "type": "error", "error": error, "request_id": request_id })
-        .to_string()
-        .into()
 }
 
 fn kind(problem: &Problem) -> &'static str {
@@ -106,7 +103,7 @@ fn refused(refusal: Refusal) -> String {
 // === Headers ===
 
 /// Adds the `anthropic-ratelimit-*` headers.
-pub(crate) fn stamp(headers: &mut HeaderMap, gauges: &[Gauge], clock: &Clock) {
+pub(super) fn stamp(headers: &mut HeaderMap, gauges: &[Gauge], clock: &Clock) {
     for gauge in gauges {
         let mut set = |what, shown| {
             let name = format!("anthropic-ratelimit-{}-{what}", slug(gauge.dimension));

@@ -1,6 +1,6 @@
 //! What one answer consists of, and what all formats write alike.
 
-use super::anthropic;
+use super::{anthropic, format::Format, openai};
 use bytes::Bytes;
 use http::HeaderValue;
 use std::{fmt::Display, time::Duration};
@@ -13,37 +13,60 @@ const WORDS: [&str; 8] = [
 /// One answer, whole or in events.
 #[derive(Debug)]
 pub(crate) struct Message {
+    pub(crate) format: Format,
     /// Distinguishes it from all others.
     pub(crate) number: u64,
+    /// In seconds since 1970.
+    pub(crate) created: u64,
     pub(crate) model: String,
     pub(crate) input_tokens: u64,
     pub(crate) output_tokens: u64,
     pub(crate) max_tokens: u64,
+    /// Whether a stream in OpenAI's format tells its tokens.
+    pub(crate) include_usage: bool,
 }
 
 impl Message {
     pub(crate) fn whole(&self) -> Bytes {
-        anthropic::whole(self).into()
+        let whole = match self.format {
+            Format::Anthropic => anthropic::whole(self),
+            Format::OpenAi => openai::whole(self),
+        };
+        whole.into()
     }
 
     /// The events before the first token.
     pub(crate) fn opening(&self) -> Bytes {
-        anthropic::opening(self).into()
+        let opening = match self.format {
+            Format::Anthropic => anthropic::opening(self),
+            Format::OpenAi => openai::opening(self),
+        };
+        opening.into()
     }
 
     /// Tokens `from..to` of the answer.
     pub(crate) fn delta(&self, from: u64, to: u64) -> String {
-        anthropic::delta(&text(from, to))
+        let text = text(from, to);
+        match self.format {
+            Format::Anthropic => anthropic::delta(&text),
+            Format::OpenAi => openai::delta(self, &text),
+        }
     }
 
     /// The events after the last token.
     pub(crate) fn closing(&self) -> String {
-        anthropic::closing(self)
+        match self.format {
+            Format::Anthropic => anthropic::closing(self),
+            Format::OpenAi => openai::closing(self),
+        }
     }
 
     /// The event that takes the place of the rest when a stream fails.
     pub(crate) fn broken_off(&self) -> String {
-        anthropic::broken_off()
+        match self.format {
+            Format::Anthropic => anthropic::broken_off(),
+            Format::OpenAi => openai::broken_off(),
+        }
     }
 
     /// Whether the model came to an end by itself.

@@ -1,13 +1,16 @@
 //! What goes out: problems and messages in the terms of a provider's format.
 //!
-//! [`Problem`] and [`Message`] say what is to be told; [`anthropic`] has the words for it.
+//! [`Problem`] and [`Message`] say what is to be told; [`anthropic`] and [`openai`] have the words
+//! for it, and [`Format`] picks one of them.
 
 mod anthropic;
+mod format;
 mod message;
+mod openai;
 mod problem;
 
 pub(crate) use self::{
-    anthropic::{problem_body, stamp, status},
-    message::{Message, value, whole_seconds_up},
+    format::Format,
+    message::{Message, value},
     problem::Problem,
 };

@@ -27,6 +27,7 @@ pub(crate) enum Problem {
     Refused {
         refusal: Refusal,
         wait: Duration,
+        model: String,
     },
     /// The credit is spent.
     Exhausted,
@@ -51,12 +52,16 @@ impl Problem {
         }
     }
 
-    pub(crate) fn refused(refusal: Refusal, clock: &Clock) -> Self {
+    pub(crate) fn refused(refusal: Refusal, model: String, clock: &Clock) -> Self {
         let wait = match refusal {
             Refusal::Rate { wait, .. } => clock.real(wait),
             Refusal::InFlight { .. } => IN_FLIGHT_PAUSE,
         };
-        Self::Refused { refusal, wait }
+        Self::Refused {
+            refusal,
+            wait,
+            model,
+        }
     }
 
     pub(crate) fn outcome(&self) -> Outcome {
