@@ -46,7 +46,8 @@ pub struct Limits {
     /// Input tokens per minute, at least 1, counted as
     /// [`count_input_tokens`](crate::count_input_tokens) does.
     pub input_tokens_per_minute: Option<u64>,
-    /// Output tokens per minute, at least 1, charged by `max_tokens` at admission.
+    /// Output tokens per minute, at least 1, charged by `max_tokens`, whatever the format calls it,
+    /// at admission.
     pub output_tokens_per_minute: Option<u64>,
     /// Input and output tokens together per minute, at least 1; a call is charged the sum of its
     /// input tokens and its `max_tokens` at admission. It may stand beside the other two.
@@ -114,13 +115,13 @@ pub struct Latency {
 /// are charged.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Faults {
-    /// Calls answered at once with 500 `api_error`.
+    /// Calls answered at once with 500.
     pub server_error_share: f64,
-    /// Calls answered at once with 529 `overloaded_error`; together with `server_error_share` at
-    /// most 1.
+    /// Calls answered at once with 529, or 503 in OpenAI's format; together with
+    /// `server_error_share` at most 1.
     pub overloaded_share: f64,
-    /// Streams, of those that began, that end half-way with an `error` event of type
-    /// `overloaded_error`.
+    /// Streams, of those that began, that end half-way with an error that says the provider is
+    /// overloaded.
     pub stream_error_share: f64,
 }
 

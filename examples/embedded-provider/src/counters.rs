@@ -7,7 +7,8 @@ use std::time::Duration;
 ///
 /// At any moment `calls` is the sum of `answered`, `refused`, `unauthorized`, `exhausted`, `denied`,
 /// `invalid`, `server_errors` and `overloaded`: a call is counted when its outcome is decided, which for an
-/// answer is its admission. Counters of a scope leave out what never reached one: unknown keys,
+/// answer is its admission. The outcome is counted by its meaning, not by its status, which differs
+/// between the formats. Counters of a scope or a key leave out what never reached one: unknown keys,
 /// paths and methods.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
@@ -24,11 +25,11 @@ pub struct Counters {
     pub exhausted: u64,
     /// Refused because the model is denied to the key or to its scope.
     pub denied: u64,
-    /// Refused with another status of the 4xx class.
+    /// Refused as a wrong request: any other status of the 4xx class.
     pub invalid: u64,
     /// Admitted and failed with 500.
     pub server_errors: u64,
-    /// Admitted and failed with 529.
+    /// Admitted and failed with 529, or 503 in OpenAI's format.
     pub overloaded: u64,
     /// Streams among `answered` that were ended half-way by an injected error.
     pub stream_errors: u64,

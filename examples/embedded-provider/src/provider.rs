@@ -141,7 +141,8 @@ impl Provider {
     ///
     /// Admitted calls take their input tokens and their `max_tokens` from it. A call is admitted
     /// while anything is left; the one that takes the last of it may take more. From then on
-    /// every call of the scope is turned away as out of credit, which no wait cures.
+    /// every call of the scope is turned away as out of credit, which no wait cures: with 400 in
+    /// Anthropic's format, with a 429 that is no rate limit in OpenAI's.
     ///
     /// # Errors
     ///

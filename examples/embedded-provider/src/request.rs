@@ -10,10 +10,10 @@ use serde_json::{Map, Value};
 /// The largest request body that is read: 4 MiB. A larger one is answered with 413.
 pub const MAX_BODY_BYTES: usize = 4 << 20;
 
-/// The largest `max_tokens` that is accepted: 128 000. A larger one is answered with 400.
+/// The largest output limit that is accepted: 128 000. A larger one is answered with 400.
 pub const MAX_OUTPUT_TOKENS: u64 = 128_000;
 
-/// What a chat completion that sets no `max_tokens` is charged and may be long: 1 024.
+/// The output limit of a chat completion that sets none, which it is charged: 1 024.
 pub const DEFAULT_OUTPUT_TOKENS: u64 = 1_024;
 
 /// A body too large is still read this far, so that its client gets to see the answer.

@@ -1,7 +1,11 @@
 //! Keys and scopes: counted, revoked, out of credit, denied a model.
 
-use crate::client::{call, post, prompt, requests, send, start};
-use embedded_provider::{Denial, Provider, Scope};
+use crate::client::{call, chat, post, prompt, requests, send, start};
+use embedded_provider::{Counters, Denial, Faults, Provider, Scope};
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
 
 /// Two keys of `org-a`, one of `org-b`, and more quota than any test uses.
 pub(crate) async fn three_keys() -> Provider {
@@ -30,7 +34,7 @@ async fn every_key_has_its_own_count() {
 
     provider.reset_counters();
     let fresh = provider.key_counters("key-1").expect("a configured key");
-    assert_eq!(fresh, embedded_provider::Counters::default());
+    assert_eq!(fresh, Counters::default());
 }
 
 #[tokio::test]
@@ -197,4 +201,79 @@ async fn model_is_denied_to_a_scope_or_to_one_key() {
         .deny_model("org-z", "claude-test", Denial::NotFound)
         .expect_err("no such scope");
     assert_eq!(unknown.field(), "name");
+}
+
+/// One count for each outcome.
+fn outcomes(counters: &Counters) -> [u64; 8] {
+    [
+        counters.answered,
+        counters.refused,
+        counters.unauthorized,
+        counters.exhausted,
+        counters.denied,
+        counters.invalid,
+        counters.server_errors,
+        counters.overloaded,
+    ]
+}
+
+fn assert_books(provider: &Provider) {
+    let scopes = ["org-a", "org-b"].map(|scope| provider.scope_counters(scope));
+    let keys = ["key-1", "key-2", "key-3"].map(|key| provider.key_counters(key));
+    let known = scopes.into_iter().chain(keys).flatten();
+    for counters in known.chain([provider.counters()]) {
+        let sum: u64 = outcomes(&counters).iter().sum();
+        assert_eq!(counters.calls, sum, "{counters:?}");
+    }
+}
+
+#[tokio::test]
+async fn calls_are_the_sum_of_their_outcomes_at_every_moment() {
+    let faults = Faults {
+        server_error_share: 0.1,
+        overloaded_share: 0.1,
+        ..Faults::default()
+    };
+    let builder = Provider::builder()
+        .scope(Scope::new("org-a", ["key-1", "key-2"], requests(40)))
+        .scope(Scope::new("org-b", ["key-3"], requests(99)));
+    let provider = start(builder.faults(faults)).await;
+    let over = Arc::new(AtomicBool::new(false));
+    let observer = std::thread::spawn({
+        let (provider, over) = (provider.clone(), Arc::clone(&over));
+        move || {
+            while !over.load(Ordering::Relaxed) {
+                assert_books(&provider);
+            }
+        }
+    });
+    for round in 0..5 {
+        let changed = match round {
+            1 => provider.revoke_key("key-1"),
+            2 => provider.set_credit("org-b", Some(30)),
+            3 => provider.deny_model_to_key("key-2", "claude-test", Denial::Forbidden),
+            4 => provider.allow_model_to_key("key-2", "claude-test"),
+            _ => Ok(()),
+        };
+        changed.expect("known keys and scopes");
+        let calls = (0..40).map(|number| {
+            let provider = provider.clone();
+            let key = ["key-1", "key-2", "key-3", "key-4"][number % 4];
+            let body = prompt(u64::from(number % 9 != 0), false);
+            let request = match number % 3 {
+                0 => post(key, &body),
+                _ => chat(key, &body),
+            };
+            tokio::spawn(async move { drop(send(&provider, request).await) })
+        });
+        for call in calls.collect::<Vec<_>>() {
+            call.await.expect("no call panics");
+        }
+    }
+    over.store(true, Ordering::Relaxed);
+    observer.join().expect("the books agreed all the time");
+    let counters = provider.counters();
+    assert_eq!((counters.calls, counters.in_flight), (200, 0));
+    let seen = outcomes(&counters).iter().all(|count| *count > 0);
+    assert!(seen, "every outcome has happened: {counters:?}");
 }
