@@ -97,7 +97,7 @@ impl Provider {
         limits.validate().map_err(|error| error.in_scope(scope))?;
         self.shared()
             .set_limits(scope, limits)
-            .ok_or_else(|| InvalidConfig::unknown_scope(scope))
+            .ok_or_else(|| self.no_scope(scope))
     }
 
     /// Changes how long answers take, from the next admission on.
@@ -150,7 +150,7 @@ impl Provider {
     pub fn set_credit(&self, scope: &str, tokens: Option<u64>) -> Result<(), InvalidConfig> {
         self.shared()
             .with_scope(scope, |state| state.credit = Credit::of(tokens))
-            .ok_or_else(|| InvalidConfig::unknown_scope(scope))
+            .ok_or_else(|| self.no_scope(scope))
     }
 
     /// Takes all credit from a scope: [`set_credit`](Self::set_credit) to zero.
@@ -184,7 +184,7 @@ impl Provider {
     ) -> Result<(), InvalidConfig> {
         self.shared()
             .with_scope(scope, |state| state.denied.insert(model.to_owned(), denial))
-            .map_or_else(|| Err(InvalidConfig::unknown_scope(scope)), |_| Ok(()))
+            .map_or_else(|| Err(self.no_scope(scope)), |_| Ok(()))
     }
 
     /// Takes a [`deny_model`](Self::deny_model) back; what is denied to a key stays denied to it.
@@ -195,7 +195,7 @@ impl Provider {
     pub fn allow_model(&self, scope: &str, model: &str) -> Result<(), InvalidConfig> {
         self.shared()
             .with_scope(scope, |state| state.denied.remove(model))
-            .map_or_else(|| Err(InvalidConfig::unknown_scope(scope)), |_| Ok(()))
+            .map_or_else(|| Err(self.no_scope(scope)), |_| Ok(()))
     }
 
     /// Turns calls with one key for `model` away from now on; it goes before what its scope says.
@@ -235,6 +235,14 @@ impl Provider {
     /// Calls in flight go on and stay counted as such; nothing else of them is counted any more.
     pub fn reset_counters(&self) {
         self.shared().reset();
+    }
+
+    /// A key taken for the name of a scope is not repeated.
+    fn no_scope(&self, name: &str) -> InvalidConfig {
+        if self.shared().caller(name).is_some() {
+            return InvalidConfig::new("name", "is a key; use that of a configured scope");
+        }
+        InvalidConfig::unknown_scope(name)
     }
 
     fn set_revoked(&self, key: &str, revoked: bool) -> Result<(), InvalidConfig> {

@@ -90,6 +90,9 @@ async fn unknown_key_is_an_error_that_does_not_repeat_it() {
         assert_eq!(error.field(), "key");
         assert!(!format!("{error} {error:?}").contains("key-4"));
     }
+    let mistaken = provider.exhaust_credit("key-2").expect_err("no scope");
+    assert_eq!(mistaken.field(), "name");
+    assert!(!format!("{mistaken} {mistaken:?}").contains("key-2"));
     provider.revoke_key("key-1").expect("a configured key");
     assert!(!format!("{provider:?}").contains("key-1"));
 }
