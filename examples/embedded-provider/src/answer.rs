@@ -1,9 +1,6 @@
 //! Response bodies: one piece, or a stream of events paced by the latency model.
 
-use crate::{
-    state::{InFlight, Plan},
-    wire::Message,
-};
+use crate::{in_flight::InFlight, state::Plan, wire::Message};
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use std::{
@@ -142,7 +139,7 @@ impl Stream {
         self.timer
             .as_mut()
             .reset(self.in_flight.shared().clock.instant(next));
-        Poll::Ready(Some(Message::delta(sent, due).into()))
+        Poll::Ready(Some(self.message.delta(sent, due).into()))
     }
 
     fn last(self) -> Bytes {
@@ -150,11 +147,11 @@ impl Stream {
         self.in_flight.produced(end - sent);
         self.in_flight.end();
         let closing = if self.plan.breaks_after.is_some() {
-            Message::broken_off()
+            self.message.broken_off()
         } else {
             self.message.closing()
         };
-        (Message::delta(sent, end) + &closing).into()
+        (self.message.delta(sent, end) + &closing).into()
     }
 
     fn due_after(&self, sent: u64) -> u64 {

@@ -42,6 +42,13 @@ impl Clock {
         self.origin + self.real(at)
     }
 
+    /// The real date now, in seconds since 1970.
+    pub(crate) fn unix_seconds(&self) -> u64 {
+        self.wall(self.now())
+            .duration_since(SystemTime::UNIX_EPOCH)
+            .map_or(0, |since| since.as_secs())
+    }
+
     /// The real date at which the provider's clock shows `at`.
     pub(crate) fn wall(&self, at: Timestamp) -> SystemTime {
         self.wall_origin + self.real(at)

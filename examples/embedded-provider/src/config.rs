@@ -46,8 +46,12 @@ pub struct Limits {
     /// Input tokens per minute, at least 1, counted as
     /// [`count_input_tokens`](crate::count_input_tokens) does.
     pub input_tokens_per_minute: Option<u64>,
-    /// Output tokens per minute, at least 1, charged by `max_tokens` at admission.
+    /// Output tokens per minute, at least 1, charged by `max_tokens`, whatever the format calls it,
+    /// at admission.
     pub output_tokens_per_minute: Option<u64>,
+    /// Input and output tokens together per minute, at least 1; a call is charged the sum of its
+    /// input tokens and its `max_tokens` at admission. It may stand beside the other two.
+    pub tokens_per_minute: Option<u64>,
     /// Calls at a time, at least 1, each from its admission to the end of its response body.
     pub max_in_flight: Option<u64>,
     /// How much of its rate each bucket holds, in provider time; more than zero, by default one
@@ -64,6 +68,7 @@ impl Default for Limits {
             requests_per_minute: None,
             input_tokens_per_minute: None,
             output_tokens_per_minute: None,
+            tokens_per_minute: None,
             max_in_flight: None,
             burst: Duration::from_secs(1),
         }
@@ -76,6 +81,7 @@ impl Limits {
             ("requests_per_minute", self.requests_per_minute),
             ("input_tokens_per_minute", self.input_tokens_per_minute),
             ("output_tokens_per_minute", self.output_tokens_per_minute),
+            ("tokens_per_minute", self.tokens_per_minute),
             ("max_in_flight", self.max_in_flight),
         ] {
             if limit == Some(0) {
@@ -109,13 +115,13 @@ pub struct Latency {
 /// are charged.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Faults {
-    /// Calls answered at once with 500 `api_error`.
+    /// Calls answered at once with 500.
     pub server_error_share: f64,
-    /// Calls answered at once with 529 `overloaded_error`; together with `server_error_share` at
-    /// most 1.
+    /// Calls answered at once with 529, or 503 in OpenAI's format; together with
+    /// `server_error_share` at most 1.
     pub overloaded_share: f64,
-    /// Streams, of those that began, that end half-way with an `error` event of type
-    /// `overloaded_error`.
+    /// Streams, of those that began, that end half-way with an error that says the provider is
+    /// overloaded.
     pub stream_error_share: f64,
 }
 
@@ -141,6 +147,16 @@ impl Faults {
     }
 }
 
+/// How a call for a denied model is turned away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Denial {
+    /// With 404, as if there were no such model.
+    NotFound,
+    /// With 403, as a model that exists and is not open to the caller.
+    Forbidden,
+}
+
 /// A configuration that no provider can run with; names the field and the way out, never a key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InvalidConfig {
@@ -156,6 +172,15 @@ impl InvalidConfig {
             problem,
             scope: None,
         }
+    }
+
+    /// Of a key: which one is not said.
+    pub(crate) fn unknown_key() -> Self {
+        Self::new("key", "is unknown; use that of a configured scope")
+    }
+
+    pub(crate) fn unknown_scope(name: &str) -> Self {
+        Self::new("name", "is unknown; use that of a configured one").in_scope(name)
     }
 
     pub(crate) fn in_scope(mut self, name: &str) -> Self {

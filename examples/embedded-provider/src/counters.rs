@@ -1,14 +1,14 @@
 //! What a provider has seen.
 
-use http::StatusCode;
 use std::time::Duration;
 
 /// A snapshot of what was counted since the start or the last
 /// [`reset_counters`](crate::Provider::reset_counters).
 ///
-/// At any moment `calls` is the sum of `answered`, `refused`, `unauthorized`, `invalid`,
-/// `server_errors` and `overloaded`: a call is counted when its outcome is decided, which for an
-/// answer is its admission. Counters of a scope leave out what never reached one: unknown keys,
+/// At any moment `calls` is the sum of `answered`, `refused`, `unauthorized`, `exhausted`, `denied`,
+/// `invalid`, `server_errors` and `overloaded`: a call is counted when its outcome is decided, which for an
+/// answer is its admission. The outcome is counted by its meaning, not by its status, which differs
+/// between the formats. Counters of a scope or a key leave out what never reached one: unknown keys,
 /// paths and methods.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
@@ -17,15 +17,19 @@ pub struct Counters {
     pub calls: u64,
     /// Admitted and answered with 200, those included that the client did not read to the end.
     pub answered: u64,
-    /// Refused with 429.
+    /// Refused with 429 because of the scope's limits.
     pub refused: u64,
     /// Refused with 401.
     pub unauthorized: u64,
-    /// Refused with another status of the 4xx class.
+    /// Refused because the scope's credit is spent.
+    pub exhausted: u64,
+    /// Refused because the model is denied to the key or to its scope.
+    pub denied: u64,
+    /// Refused as a wrong request: any other status of the 4xx class.
     pub invalid: u64,
     /// Admitted and failed with 500.
     pub server_errors: u64,
-    /// Admitted and failed with 529.
+    /// Admitted and failed with 529, or 503 in OpenAI's format.
     pub overloaded: u64,
     /// Streams among `answered` that were ended half-way by an injected error.
     pub stream_errors: u64,
@@ -49,17 +53,31 @@ pub struct Counters {
     pub last_admission: Option<Duration>,
 }
 
+/// What became of a call; each call has one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    Answered,
+    Refused,
+    Unauthorized,
+    Exhausted,
+    Denied,
+    Invalid,
+    ServerError,
+    Overloaded,
+}
+
 impl Counters {
-    /// Counts a call whose outcome is `status`.
-    pub(crate) fn decided(&mut self, status: StatusCode) {
+    pub(crate) fn decided(&mut self, outcome: Outcome) {
         self.calls += 1;
-        *match status.as_u16() {
-            200..=299 => &mut self.answered,
-            429 => &mut self.refused,
-            401 => &mut self.unauthorized,
-            529 => &mut self.overloaded,
-            500..=599 => &mut self.server_errors,
-            _ => &mut self.invalid,
+        *match outcome {
+            Outcome::Answered => &mut self.answered,
+            Outcome::Refused => &mut self.refused,
+            Outcome::Unauthorized => &mut self.unauthorized,
+            Outcome::Exhausted => &mut self.exhausted,
+            Outcome::Denied => &mut self.denied,
+            Outcome::Invalid => &mut self.invalid,
+            Outcome::ServerError => &mut self.server_errors,
+            Outcome::Overloaded => &mut self.overloaded,
         } += 1;
     }
 

@@ -1,20 +1,44 @@
 //! An LLM provider on loopback that enforces quotas of its own.
 //!
 //! A client-side limiter is only as good as the server's verdict on it, so this crate is that
-//! server: real HTTP/1.1 on `127.0.0.1`, Anthropic's messages format, token buckets that refuse
-//! with `429`, latency, streaming and injected faults. It shares no code with the limiter it
-//! judges.
+//! server: real HTTP/1.1 on `127.0.0.1`, the formats of Anthropic's messages and of OpenAI's chat
+//! completions, token buckets that refuse with `429`, latency, streaming, injected faults, and keys
+//! that die. It shares no code with the limiter it judges.
 //!
 //! - **Quotas belong to scopes**: all keys of a [`Scope`] draw on the same buckets, two scopes
 //!   never do. A call is charged one request, its input tokens and its `max_tokens` at admission,
 //!   all or nothing, and is never refunded; a refused call is charged nothing.
+//! - **The path is the format**: see the table below. Both formats draw on the same buckets, and
+//!   either accepts the credential in `x-api-key` or in `Authorization: Bearer`; if both are there,
+//!   the format's own counts.
+//! - **Keys, credit and models change while it runs**: [`Provider::revoke_key`],
+//!   [`Provider::set_credit`], [`Provider::deny_model`] and what takes them back.
+//!   [`Provider::key_counters`] tells what became of the calls with each key.
 //! - **Time has a scale**: with [`Builder::time_scale`] the provider's clock runs faster than the
 //!   real one, so a minute of quota passes in a second of test. Configuration and [`Counters`] are
 //!   in provider time; what goes out on the wire (`retry-after`, `*-reset`) is in real time,
-//!   because that is the clock a client has. Those headers are whole seconds, so a large scale
-//!   makes the hints coarse.
+//!   because that is the clock a client has. Anthropic's are whole seconds, so a large scale makes
+//!   them coarse; OpenAI's are milliseconds.
 //! - **Chance has a seed**: output lengths and faults are drawn in the order of admission from one
 //!   seeded generator.
+//!
+//! | | `POST /v1/messages` | `POST /v1/chat/completions` |
+//! |---|---|---|
+//! | output limit | `max_tokens`, required | `max_tokens` or `max_completion_tokens`, else [`DEFAULT_OUTPUT_TOKENS`] |
+//! | headers | `anthropic-ratelimit-*`, remaining tokens to the nearest thousand, reset as a date | `x-ratelimit-*`, exact, reset as a Go duration; the one set for tokens tells of the limit with the fewest left |
+//! | quota used up | 429 `rate_limit_error`, `retry-after` | 429 `rate_limit_exceeded`, `retry-after` and `retry-after-ms` |
+//! | unknown or revoked key | 401 `authentication_error` | 401 `invalid_api_key` |
+//! | credit spent | 400 `invalid_request_error`, "credit balance is too low" | 429 `insufficient_quota`, no hint |
+//! | [`Denial::NotFound`] | 404 `not_found_error` | 404 `model_not_found` |
+//! | [`Denial::Forbidden`] | 403 `permission_error` | 403 `model_not_found` |
+//! | faults | 500 `api_error`, 529 `overloaded_error` | 500 and 503 `server_error` |
+//! | broken stream | `error` event | chunk with `error`, no `[DONE]` |
+//! | end of a stream | `message_stop` | usage chunk if `stream_options.include_usage`, then `[DONE]` |
+//!
+//! Only what a quota has to do with shows its state: answers about the key, the credit or the model
+//! carry no limit headers. Reasons are looked for in this order: key, request, model, credit,
+//! quota. On either path the request header `x-output-tokens` fixes the length of the answer,
+//! which is drawn otherwise, from a tenth of the output limit up to all of it.
 //!
 //! ```
 //! use embedded_provider::{Latency, Limits, Provider, Scope};
@@ -38,7 +62,7 @@
 //!     .start()
 //!     .await?;
 //!
-//! // Point any Anthropic client at `provider.url()`, run the load, then read the verdict:
+//! // Point any Anthropic or OpenAI client at `provider.url()`, run the load, then read the verdict:
 //! let counters = provider.counters();
 //! assert_eq!(counters.calls, counters.answered + counters.refused);
 //! assert_eq!(provider.quota_used_share("org-a"), Some(0.0));
@@ -46,18 +70,49 @@
 //! # }
 //! ```
 //!
-//! Known limits: one endpoint (`POST /v1/messages`), no cache tokens, tools or images, and output
-//! is charged by `max_tokens` where Anthropic today counts it as it is produced.
+//! Half-way through a load, keys die and come back:
+//!
+//! ```
+//! # use embedded_provider::{Denial, Limits, Provider, Scope};
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let org = |name, keys: [&str; 2]| Scope::new(name, keys, Limits::default());
+//! # let provider = Provider::builder()
+//! #     .scope(org("org-a", ["key-1", "key-2"]))
+//! #     .scope(org("org-b", ["key-3", "key-4"]))
+//! #     .start()
+//! #     .await?;
+//! provider.revoke_key("key-1")?;
+//! provider.set_credit("org-b", Some(10_000))?; // runs out as calls are charged
+//! provider.deny_model_to_key("key-2", "gpt-large", Denial::NotFound)?;
+//!
+//! // A pool has understood a dead key if it asks it hardly more than once:
+//! let dead = provider.key_counters("key-1").expect("a configured key");
+//! assert!(dead.unauthorized <= 2);
+//! provider.restore_key("key-1")?;
+//! assert!(provider.revoke_key("key-9").is_err());
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Known limits: text alone, without cache tokens, tools, images or more than one choice. Output is
+//! charged by `max_tokens` where Anthropic today counts it as it is produced. OpenAI lets failed
+//! calls count and refuses for good what exceeds a whole limit; here a refused call is free, and a
+//! call larger than a bucket waits until that is full. OpenAI's documentation has a combined limit
+//! charged by the larger of prompt and `max_tokens`, here it is their sum, the stricter of the two.
 #![allow(
     clippy::disallowed_methods,
     reason = "a server with a clock of its own, in clock.rs"
 )]
 
+mod access;
 mod answer;
 mod bucket;
+mod builder;
 mod clock;
 mod config;
 mod counters;
+mod in_flight;
 mod provider;
 mod quota;
 mod request;
@@ -66,8 +121,9 @@ mod state;
 mod wire;
 
 pub use self::{
-    config::{Faults, InvalidConfig, Latency, Limits, Scope},
+    builder::Builder,
+    config::{Denial, Faults, InvalidConfig, Latency, Limits, Scope},
     counters::Counters,
-    provider::{Builder, Provider},
-    request::{MAX_BODY_BYTES, MAX_OUTPUT_TOKENS, count_input_tokens},
+    provider::Provider,
+    request::{DEFAULT_OUTPUT_TOKENS, MAX_BODY_BYTES, MAX_OUTPUT_TOKENS, count_input_tokens},
 };

@@ -1,19 +1,14 @@
-//! Building a provider and the handle on a running one.
+//! The handle on a running provider.
 
 use crate::{
-    clock::Clock,
-    config::{Faults, InvalidConfig, Latency, Limits, Scope},
+    access::Credit,
+    builder::Builder,
+    config::{Denial, Faults, InvalidConfig, Latency, Limits},
     counters::Counters,
-    server,
     state::Shared,
 };
-use std::{
-    collections::HashSet,
-    fmt, io,
-    net::{Ipv4Addr, SocketAddr},
-    sync::Arc,
-};
-use tokio::{net::TcpListener, task::AbortHandle};
+use std::{fmt, net::SocketAddr, sync::Arc};
+use tokio::task::AbortHandle;
 
 /// A handle on a running provider; the server and its connections end when the last clone of it is
 /// dropped.
@@ -37,12 +32,17 @@ impl Drop for Running {
 impl Provider {
     /// A provider to be configured; it needs at least one [`scope`](Builder::scope).
     pub fn builder() -> Builder {
-        Builder {
-            scopes: Vec::new(),
-            seed: 0,
-            time_scale: 1.0,
-            latency: Latency::default(),
-            faults: Faults::default(),
+        Builder::new()
+    }
+
+    pub(crate) fn running(addr: SocketAddr, shared: Arc<Shared>, server: AbortHandle) -> Self {
+        let running = Running {
+            addr,
+            shared,
+            server,
+        };
+        Self {
+            running: Arc::new(running),
         }
     }
 
@@ -64,6 +64,13 @@ impl Provider {
     /// What one scope has counted; `None` if there is no scope of that name.
     pub fn scope_counters(&self, scope: &str) -> Option<Counters> {
         self.shared().with_scope(scope, |state| state.counters)
+    }
+
+    /// What the calls with one key have counted; `None` if no scope has that key.
+    ///
+    /// Those of a revoked key are among them, as `unauthorized`.
+    pub fn key_counters(&self, key: &str) -> Option<Counters> {
+        self.shared().with_key(key, |state| state.counters)
     }
 
     /// How much of its quota a scope has used; `None` if there is no scope of that name.
@@ -88,10 +95,9 @@ impl Provider {
     /// then.
     pub fn set_limits(&self, scope: &str, limits: Limits) -> Result<(), InvalidConfig> {
         limits.validate().map_err(|error| error.in_scope(scope))?;
-        let unknown = || {
-            InvalidConfig::new("name", "is unknown; use that of a configured one").in_scope(scope)
-        };
-        self.shared().set_limits(scope, limits).ok_or_else(unknown)
+        self.shared()
+            .set_limits(scope, limits)
+            .ok_or_else(|| self.no_scope(scope))
     }
 
     /// Changes how long answers take, from the next admission on.
@@ -111,12 +117,138 @@ impl Provider {
         Ok(())
     }
 
+    /// Answers 401 to a key from now on, as to one that never existed; calls already admitted go on.
+    ///
+    /// Unlike those of a key that never existed, its calls count in its scope.
+    ///
+    /// # Errors
+    ///
+    /// Fails if no scope has that key; which one it was is not said.
+    pub fn revoke_key(&self, key: &str) -> Result<(), InvalidConfig> {
+        self.set_revoked(key, true)
+    }
+
+    /// Takes a [`revoke_key`](Self::revoke_key) back.
+    ///
+    /// # Errors
+    ///
+    /// Fails if no scope has that key; which one it was is not said.
+    pub fn restore_key(&self, key: &str) -> Result<(), InvalidConfig> {
+        self.set_revoked(key, false)
+    }
+
+    /// Gives a scope the credit for so many tokens, or with `None`, the default, for any number.
+    ///
+    /// Admitted calls take their input tokens and their `max_tokens` from it. A call is admitted
+    /// while anything is left; the one that takes the last of it may take more. From then on
+    /// every call of the scope is turned away as out of credit, which no wait cures: with 400 in
+    /// Anthropic's format, with a 429 that is no rate limit in OpenAI's.
+    ///
+    /// # Errors
+    ///
+    /// Fails if there is no scope of that name.
+    pub fn set_credit(&self, scope: &str, tokens: Option<u64>) -> Result<(), InvalidConfig> {
+        self.shared()
+            .with_scope(scope, |state| state.credit = Credit::of(tokens))
+            .ok_or_else(|| self.no_scope(scope))
+    }
+
+    /// Takes all credit from a scope: [`set_credit`](Self::set_credit) to zero.
+    ///
+    /// # Errors
+    ///
+    /// Fails if there is no scope of that name.
+    pub fn exhaust_credit(&self, scope: &str) -> Result<(), InvalidConfig> {
+        self.set_credit(scope, Some(0))
+    }
+
+    /// Gives a scope credit without end: [`set_credit`](Self::set_credit) to `None`.
+    ///
+    /// # Errors
+    ///
+    /// Fails if there is no scope of that name.
+    pub fn restore_credit(&self, scope: &str) -> Result<(), InvalidConfig> {
+        self.set_credit(scope, None)
+    }
+
+    /// Turns calls of a scope for `model` away from now on; the name is compared as it is.
+    ///
+    /// # Errors
+    ///
+    /// Fails if there is no scope of that name.
+    pub fn deny_model(
+        &self,
+        scope: &str,
+        model: &str,
+        denial: Denial,
+    ) -> Result<(), InvalidConfig> {
+        self.shared()
+            .with_scope(scope, |state| state.denied.insert(model.to_owned(), denial))
+            .map_or_else(|| Err(self.no_scope(scope)), |_| Ok(()))
+    }
+
+    /// Takes a [`deny_model`](Self::deny_model) back; what is denied to a key stays denied to it.
+    ///
+    /// # Errors
+    ///
+    /// Fails if there is no scope of that name; a model that was not denied is no error.
+    pub fn allow_model(&self, scope: &str, model: &str) -> Result<(), InvalidConfig> {
+        self.shared()
+            .with_scope(scope, |state| state.denied.remove(model))
+            .map_or_else(|| Err(self.no_scope(scope)), |_| Ok(()))
+    }
+
+    /// Turns calls with one key for `model` away from now on; it goes before what its scope says.
+    ///
+    /// # Errors
+    ///
+    /// Fails if no scope has that key; which one it was is not said.
+    pub fn deny_model_to_key(
+        &self,
+        key: &str,
+        model: &str,
+        denial: Denial,
+    ) -> Result<(), InvalidConfig> {
+        self.shared()
+            .with_key(key, |state| state.denied.insert(model.to_owned(), denial))
+            .map_or_else(|| Err(InvalidConfig::unknown_key()), |_| Ok(()))
+    }
+
+    /// Takes a [`deny_model_to_key`](Self::deny_model_to_key) back; what is denied to its scope
+    /// stays denied to the key.
+    ///
+    /// # Errors
+    ///
+    /// Fails if no scope has that key; which one it was is not said.
+    pub fn allow_model_to_key(&self, key: &str, model: &str) -> Result<(), InvalidConfig> {
+        self.shared()
+            .with_key(key, |state| state.denied.remove(model))
+            .map_or_else(|| Err(InvalidConfig::unknown_key()), |_| Ok(()))
+    }
+
     /// Starts afresh under the same configuration: counters at zero, buckets full, the generator at
     /// its seed.
+    ///
+    /// What was changed at run time is configuration: revoked keys stay revoked, denied
+    /// models denied, and a credit is again what it was set to.
     ///
     /// Calls in flight go on and stay counted as such; nothing else of them is counted any more.
     pub fn reset_counters(&self) {
         self.shared().reset();
+    }
+
+    /// A key taken for the name of a scope is not repeated.
+    fn no_scope(&self, name: &str) -> InvalidConfig {
+        if self.shared().caller(name).is_some() {
+            return InvalidConfig::new("name", "is a key; use that of a configured scope");
+        }
+        InvalidConfig::unknown_scope(name)
+    }
+
+    fn set_revoked(&self, key: &str, revoked: bool) -> Result<(), InvalidConfig> {
+        self.shared()
+            .with_key(key, |state| state.revoked = revoked)
+            .ok_or_else(InvalidConfig::unknown_key)
     }
 
     fn shared(&self) -> &Shared {
@@ -130,132 +262,5 @@ impl fmt::Debug for Provider {
             .field("addr", &self.running.addr)
             .field("scopes", &self.shared().names())
             .finish_non_exhaustive()
-    }
-}
-
-/// The configuration of a [`Provider`] before it runs.
-#[derive(Clone, Debug)]
-#[must_use = "nothing runs before `start`"]
-pub struct Builder {
-    scopes: Vec<Scope>,
-    seed: u64,
-    time_scale: f64,
-    latency: Latency,
-    faults: Faults,
-}
-
-impl Builder {
-    /// Adds a scope; names and keys are each used once.
-    pub fn scope(mut self, scope: Scope) -> Self {
-        self.scopes.push(scope);
-        self
-    }
-
-    /// Seeds the lengths of answers and the faults; 0 by default.
-    pub fn seed(mut self, seed: u64) -> Self {
-        self.seed = seed;
-        self
-    }
-
-    /// How many times faster than real time the provider's clock runs; finite and positive, 1.0 by
-    /// default.
-    ///
-    /// It scales refill and latency, and with them `retry-after` and the reset headers, which tell
-    /// real time.
-    pub fn time_scale(mut self, factor: f64) -> Self {
-        self.time_scale = factor;
-        self
-    }
-
-    /// How long answers take; by default no time.
-    pub fn latency(mut self, latency: Latency) -> Self {
-        self.latency = latency;
-        self
-    }
-
-    /// Which shares of the calls fail; by default none.
-    pub fn faults(mut self, faults: Faults) -> Self {
-        self.faults = faults;
-        self
-    }
-
-    /// Binds a free port of `127.0.0.1` and serves on the current tokio runtime.
-    ///
-    /// # Errors
-    ///
-    /// A configuration that cannot work is an error of kind
-    /// [`InvalidInput`](io::ErrorKind::InvalidInput) around an [`InvalidConfig`]; any other
-    /// error is the system's, from binding the port.
-    ///
-    /// # Panics
-    ///
-    /// Outside of a tokio runtime with I/O and time enabled.
-    pub async fn start(self) -> io::Result<Provider> {
-        self.validate()
-            .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
-        let addr = listener.local_addr()?;
-        let clock = Clock::start(self.time_scale);
-        let shared = Arc::new(Shared::new(
-            self.scopes,
-            clock,
-            self.seed,
-            self.latency,
-            self.faults,
-        ));
-        let server = tokio::spawn(server::serve(listener, Arc::clone(&shared))).abort_handle();
-        Ok(Provider {
-            running: Arc::new(Running {
-                addr,
-                shared,
-                server,
-            }),
-        })
-    }
-
-    fn validate(&self) -> Result<(), InvalidConfig> {
-        if !(self.time_scale.is_finite() && self.time_scale > 0.0) {
-            return Err(InvalidConfig::new(
-                "time_scale",
-                "is not finite and positive; use 1.0 for real time",
-            ));
-        }
-        if self.scopes.is_empty() {
-            return Err(InvalidConfig::new(
-                "scope",
-                "is missing; add one with Builder::scope",
-            ));
-        }
-        self.faults.validate()?;
-        let (mut names, mut keys) = (HashSet::new(), HashSet::new());
-        for scope in &self.scopes {
-            let wrong =
-                |field, problem| Err(InvalidConfig::new(field, problem).in_scope(&scope.name));
-            if !names.insert(&scope.name) {
-                return wrong("name", "is used twice; give each scope its own");
-            }
-            if scope.keys.is_empty() {
-                return wrong("keys", "are missing; give the scope at least one");
-            }
-            for key in &scope.keys {
-                if key.is_empty() || !key.bytes().all(|byte| byte.is_ascii_graphic()) {
-                    return wrong(
-                        "keys",
-                        "contain an unusable one; use visible ASCII, not empty",
-                    );
-                }
-                if !keys.insert(key) {
-                    return wrong(
-                        "keys",
-                        "contain one used before; a key belongs to one scope",
-                    );
-                }
-            }
-            scope
-                .limits
-                .validate()
-                .map_err(|error| error.in_scope(&scope.name))?;
-        }
-        Ok(())
     }
 }

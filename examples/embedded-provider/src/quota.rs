@@ -1,4 +1,4 @@
-//! The quota of one scope: three buckets taken all or nothing, and a bound on calls in flight.
+//! The quota of one scope: four buckets taken all or nothing, and a bound on calls in flight.
 
 use crate::{bucket::Bucket, clock::Timestamp, config::Limits};
 use std::time::Duration;
@@ -8,20 +8,33 @@ pub(crate) enum Dimension {
     Requests,
     InputTokens,
     OutputTokens,
+    /// Input and output together.
+    Tokens,
 }
 
 /// One value per dimension, in the order of [`Dimension::ALL`].
-pub(crate) type PerDimension<T> = [T; 3];
+pub(crate) type PerDimension<T> = [T; 4];
+
+/// What one call is charged.
+pub(crate) fn cost(input_tokens: u64, max_tokens: u64) -> PerDimension<u64> {
+    let tokens = input_tokens.saturating_add(max_tokens);
+    [1, input_tokens, max_tokens, tokens]
+}
 
 impl Dimension {
-    pub(crate) const ALL: PerDimension<Self> =
-        [Self::Requests, Self::InputTokens, Self::OutputTokens];
+    pub(crate) const ALL: PerDimension<Self> = [
+        Self::Requests,
+        Self::InputTokens,
+        Self::OutputTokens,
+        Self::Tokens,
+    ];
 
     fn limit(self, limits: &Limits) -> Option<u64> {
         match self {
             Self::Requests => limits.requests_per_minute,
             Self::InputTokens => limits.input_tokens_per_minute,
             Self::OutputTokens => limits.output_tokens_per_minute,
+            Self::Tokens => limits.tokens_per_minute,
         }
     }
 }
@@ -33,6 +46,8 @@ pub(crate) enum Refusal {
     Rate {
         dimension: Dimension,
         per_minute: u64,
+        /// What the call would have been charged there.
+        requested: u64,
         wait: Duration,
     },
     /// Too many calls at a time; only the end of another one helps.
@@ -58,7 +73,7 @@ impl Quota {
     pub(crate) fn new(limits: Limits, now: Timestamp) -> Self {
         let mut quota = Self {
             limits,
-            buckets: [const { None }; 3],
+            buckets: [const { None }; 4],
         };
         quota.set_limits(limits, now);
         quota
@@ -92,14 +107,15 @@ impl Quota {
         let mut binding = None;
         for (bucket, dimension, amount) in self.configured(cost) {
             let wait = bucket.wait(amount, now);
-            if wait > binding.map_or(Duration::ZERO, |(_, _, longest)| longest) {
-                binding = Some((dimension, bucket.per_minute(), wait));
+            if wait > binding.map_or(Duration::ZERO, |(_, _, _, longest)| longest) {
+                binding = Some((dimension, bucket.per_minute(), amount, wait));
             }
         }
-        if let Some((dimension, per_minute, wait)) = binding {
+        if let Some((dimension, per_minute, requested, wait)) = binding {
             return Err(Refusal::Rate {
                 dimension,
                 per_minute,
+                requested,
                 wait,
             });
         }
@@ -119,7 +135,7 @@ impl Quota {
     }
 
     pub(crate) fn gauges(&self, now: Timestamp) -> Vec<Gauge> {
-        self.configured([(); 3])
+        self.configured([(); 4])
             .map(|(bucket, dimension, ())| Gauge {
                 dimension,
                 per_minute: bucket.per_minute(),
@@ -170,10 +186,10 @@ mod tests {
     fn one_short_dimension_charges_none_and_the_longest_wait_binds() {
         let mut quota = Quota::new(limits(), NOW);
         quota
-            .admit([1, 90, 900], 0, NOW)
+            .admit(cost(90, 900), 0, NOW)
             .expect("a full quota admits");
         let refusal = quota
-            .admit([1, 20, 1_000], 0, NOW)
+            .admit(cost(20, 1_000), 0, NOW)
             .expect_err("both token dimensions are short");
         let wait = Duration::from_millis(900);
         assert_eq!(
@@ -181,11 +197,12 @@ mod tests {
             Refusal::Rate {
                 dimension: Dimension::OutputTokens,
                 per_minute: 60_000,
+                requested: 1_000,
                 wait
             }
         );
         quota
-            .admit([1, 10, 100], 0, NOW)
+            .admit(cost(10, 100), 0, NOW)
             .expect("the refused call took nothing");
     }
 
@@ -193,11 +210,33 @@ mod tests {
     fn calls_in_flight_bind_only_when_tokens_suffice() {
         let mut quota = Quota::new(limits(), NOW);
         assert_eq!(
-            quota.admit([1, 1, 1], 4, NOW),
+            quota.admit(cost(1, 1), 4, NOW),
             Err(Refusal::InFlight { limit: 4 })
         );
         quota
-            .admit([1, 1, 1], 3, NOW)
+            .admit(cost(1, 1), 3, NOW)
             .expect("the fourth call fits");
+    }
+
+    #[test]
+    fn combined_tokens_are_input_and_output_together() {
+        let combined = Limits {
+            tokens_per_minute: Some(6_000),
+            ..Limits::default()
+        };
+        let mut quota = Quota::new(combined, NOW);
+        quota.admit(cost(60, 30), 0, NOW).expect("90 of 100");
+        let refusal = quota.admit(cost(6, 6), 0, NOW).expect_err("12 of 10");
+        let Refusal::Rate {
+            dimension, wait, ..
+        } = refusal
+        else {
+            panic!("{refusal:?} is no rate");
+        };
+        assert_eq!(
+            (dimension, wait),
+            (Dimension::Tokens, Duration::from_millis(20))
+        );
+        quota.admit(cost(6, 4), 0, NOW).expect("the last 10");
     }
 }

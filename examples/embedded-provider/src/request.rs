@@ -1,6 +1,6 @@
 //! What a call asks for: its key, its tokens, its form of answer.
 
-use crate::wire::Problem;
+use crate::wire::{Format, Problem};
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, header::AUTHORIZATION};
 use http_body_util::BodyExt;
@@ -10,8 +10,11 @@ use serde_json::{Map, Value};
 /// The largest request body that is read: 4 MiB. A larger one is answered with 413.
 pub const MAX_BODY_BYTES: usize = 4 << 20;
 
-/// The largest `max_tokens` that is accepted: 128 000. A larger one is answered with 400.
+/// The largest output limit that is accepted: 128 000. A larger one is answered with 400.
 pub const MAX_OUTPUT_TOKENS: u64 = 128_000;
+
+/// The output limit of a chat completion that sets none, which it is charged: 1 024.
+pub const DEFAULT_OUTPUT_TOKENS: u64 = 1_024;
 
 /// A body too large is still read this far, so that its client gets to see the answer.
 const MAX_DRAINED_BYTES: usize = 4 * MAX_BODY_BYTES;
@@ -23,7 +26,8 @@ const OUTPUT_TOKENS_HEADER: &str = "x-output-tokens";
 /// object.
 ///
 /// The rule is `ceil(bytes / 4)`, at least 1, over the UTF-8 text of `system` and of every message,
-/// each of them a string or a list of blocks, of which the `text` counts.
+/// each of them a string or a list of blocks, of which the `text` counts. It is the same for both
+/// formats.
 ///
 /// ```
 /// let body = br#"{"system": "Be brief.", "messages": [{"role": "user", "content": "Hello!"}]}"#;
@@ -58,50 +62,43 @@ fn text_bytes(content: &Value) -> usize {
     }
 }
 
-/// A valid call to `POST /v1/messages`.
+/// A valid call.
 #[derive(Debug)]
 pub(crate) struct Call {
     pub(crate) model: String,
     pub(crate) max_tokens: u64,
     pub(crate) stream: bool,
+    /// Whether a stream in OpenAI's format tells its tokens.
+    pub(crate) include_usage: bool,
     pub(crate) input_tokens: u64,
     /// The length the client asked for, within `1..=max_tokens`.
     pub(crate) output_tokens: Option<u64>,
 }
 
 impl Call {
-    pub(crate) fn parse(headers: &HeaderMap, body: &[u8]) -> Result<Self, Problem> {
-        let request: Map<String, Value> = serde_json::from_slice(body).map_err(|error| {
-            Problem::invalid(format!(
-                "The request body is not a valid JSON object: {error}"
-            ))
-        })?;
+    pub(crate) fn parse(format: Format, headers: &HeaderMap, body: &[u8]) -> Result<Self, Problem> {
+        let mut request: Map<String, Value> =
+            serde_json::from_slice(body).map_err(|error| Problem::Malformed(error.to_string()))?;
+        if format == Format::OpenAi {
+            // There null is the same as nothing.
+            request.retain(|_, value| !value.is_null());
+        }
         let model = field(&request, "model")?.as_str().unwrap_or_default();
         if model.is_empty() {
-            return Err(Problem::invalid(
-                "model: Input should be a non-empty string",
-            ));
+            return Err(Problem::wrong("model", "a non-empty string"));
         }
         if field(&request, "messages")?
             .as_array()
             .is_none_or(Vec::is_empty)
         {
-            return Err(Problem::invalid(
-                "messages: Input should be a non-empty list",
-            ));
+            return Err(Problem::wrong("messages", "a non-empty list"));
         }
-        let max_tokens = field(&request, "max_tokens")?.as_u64().unwrap_or(0);
-        if !(1..=MAX_OUTPUT_TOKENS).contains(&max_tokens) {
-            let range = format!("an integer from 1 to {MAX_OUTPUT_TOKENS}");
-            return Err(Problem::invalid(format!(
-                "max_tokens: Input should be {range}"
-            )));
-        }
-        let stream = match request.get("stream") {
-            None => false,
-            Some(Value::Bool(stream)) => *stream,
-            Some(_) => return Err(Problem::invalid("stream: Input should be a valid boolean")),
+        let max_tokens = match format {
+            Format::Anthropic => output_limit("max_tokens", field(&request, "max_tokens")?)?,
+            Format::OpenAi => optional_output_limit(&request)?,
         };
+        let stream = flag("stream", request.get("stream"))?;
+        let include_usage = format == Format::OpenAi && include_usage(&request, stream)?;
         let output_tokens = match headers.get(OUTPUT_TOKENS_HEADER) {
             None => None,
             Some(value) => {
@@ -109,7 +106,7 @@ impl Call {
                     .to_str()
                     .ok()
                     .and_then(|value| value.parse::<u64>().ok());
-                let wrong = || Problem::invalid("x-output-tokens: Input should be an integer");
+                let wrong = || Problem::wrong(OUTPUT_TOKENS_HEADER, "an integer");
                 Some(tokens.ok_or_else(wrong)?.clamp(1, max_tokens))
             }
         };
@@ -117,25 +114,69 @@ impl Call {
             model: model.to_owned(),
             max_tokens,
             stream,
+            include_usage,
             input_tokens: input_tokens(&request),
             output_tokens,
         })
     }
 }
 
-fn field<'a>(request: &'a Map<String, Value>, name: &str) -> Result<&'a Value, Problem> {
-    request
-        .get(name)
-        .ok_or_else(|| Problem::invalid(format!("{name}: Field required")))
+fn field<'a>(request: &'a Map<String, Value>, name: &'static str) -> Result<&'a Value, Problem> {
+    request.get(name).ok_or(Problem::Missing(name))
 }
 
-/// The key of a request: `x-api-key`, or else `authorization: Bearer`.
-pub(crate) fn key(headers: &HeaderMap) -> Option<&str> {
-    if let Some(key) = headers.get("x-api-key") {
-        return key.to_str().ok();
+fn output_limit(name: &'static str, value: &Value) -> Result<u64, Problem> {
+    let wrong = || Problem::wrong(name, format!("an integer from 1 to {MAX_OUTPUT_TOKENS}"));
+    value
+        .as_u64()
+        .filter(|tokens| (1..=MAX_OUTPUT_TOKENS).contains(tokens))
+        .ok_or_else(wrong)
+}
+
+/// The limit in OpenAI's format: under either name, or the default.
+fn optional_output_limit(request: &Map<String, Value>) -> Result<u64, Problem> {
+    let (old, new) = ("max_tokens", "max_completion_tokens");
+    match (request.get(old), request.get(new)) {
+        (None, None) => Ok(DEFAULT_OUTPUT_TOKENS),
+        (Some(limit), None) => output_limit(old, limit),
+        (None, Some(limit)) => output_limit(new, limit),
+        (Some(_), Some(_)) => Err(Problem::wrong(old, format!("nothing beside '{new}'"))),
     }
-    let (scheme, key) = headers.get(AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
-    scheme.eq_ignore_ascii_case("bearer").then(|| key.trim())
+}
+
+fn include_usage(request: &Map<String, Value>, stream: bool) -> Result<bool, Problem> {
+    let name = "stream_options";
+    match request.get(name) {
+        None => Ok(false),
+        Some(_) if !stream => Err(Problem::wrong(name, "nothing unless 'stream' is true")),
+        Some(Value::Object(options)) => flag(
+            "stream_options.include_usage",
+            options.get("include_usage").filter(|flag| !flag.is_null()),
+        ),
+        Some(_) => Err(Problem::wrong(name, "an object")),
+    }
+}
+
+/// False if it is absent.
+fn flag(name: &'static str, value: Option<&Value>) -> Result<bool, Problem> {
+    match value {
+        None => Ok(false),
+        Some(Value::Bool(flag)) => Ok(*flag),
+        Some(_) => Err(Problem::wrong(name, "a valid boolean")),
+    }
+}
+
+/// The key of a request: in the header of the format, or if that is absent in the other one's.
+pub(crate) fn key(format: Format, headers: &HeaderMap) -> Option<&str> {
+    let (api_key, authorization) = (headers.get("x-api-key"), headers.get(AUTHORIZATION));
+    let takes_api_key = format == Format::Anthropic || authorization.is_none();
+    match api_key {
+        Some(key) if takes_api_key => key.to_str().ok(),
+        _ => {
+            let (scheme, key) = authorization?.to_str().ok()?.split_once(' ')?;
+            scheme.eq_ignore_ascii_case("bearer").then(|| key.trim())
+        }
+    }
 }
 
 /// Reads a body to its end; `None` if it is larger than [`MAX_BODY_BYTES`].
@@ -177,12 +218,19 @@ mod tests {
     }
 
     #[test]
-    fn key_is_read_from_either_header() {
+    fn key_is_read_from_either_header_and_first_from_that_of_the_format() {
         let mut headers = HeaderMap::new();
-        assert_eq!(key(&headers), None);
+        let keys = |headers: &HeaderMap| {
+            [Format::Anthropic, Format::OpenAi]
+                .map(|format| key(format, headers).map(str::to_owned))
+        };
+        let both = |first: &str, second: &str| [Some(first.to_owned()), Some(second.to_owned())];
+        assert_eq!(keys(&headers), [None, None]);
         headers.insert(AUTHORIZATION, "bearer two".parse().expect("a header value"));
-        assert_eq!(key(&headers), Some("two"));
+        assert_eq!(keys(&headers), both("two", "two"));
         headers.insert("x-api-key", "one".parse().expect("a header value"));
-        assert_eq!(key(&headers), Some("one"));
+        assert_eq!(keys(&headers), both("one", "two"));
+        headers.remove(AUTHORIZATION);
+        assert_eq!(keys(&headers), both("one", "one"));
     }
 }

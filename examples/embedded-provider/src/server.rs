@@ -1,10 +1,12 @@
 //! The HTTP side: connections, the one route, and the way of a request through it.
 
 use crate::{
+    access::Caller,
     answer::Answer,
+    in_flight::InFlight,
     request::{self, Call},
-    state::{ScopeId, Shared, Verdict},
-    wire::{self, Message, Problem},
+    state::{Plan, Shared, Verdict},
+    wire::{self, Format, Message, Problem},
 };
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header, request::Parts};
@@ -55,94 +57,99 @@ async fn respond(
     let (head, mut body) = request.into_parts();
     // Read first: a client that is still sending when it is refused may never see the answer.
     let body = request::read(&mut body).await?;
-    let scope = route(&head, &shared);
+    // A path where nothing is served has no format of its own.
+    let format = Format::of(head.uri.path()).unwrap_or(Format::Anthropic);
+    let caller = route(&head, &shared);
     let reply = Reply {
+        format,
         number: shared.next_id(),
-        scope: scope.as_ref().ok().copied(),
+        caller: caller.as_ref().ok().copied(),
         shared,
     };
-    let checked = scope.and_then(|scope| {
-        let body = body.ok_or_else(Problem::too_large)?;
-        Ok((scope, Call::parse(&head.headers, &body)?))
-    });
-    match checked {
-        Ok((scope, call)) => Ok(reply.admitted(scope, call).await),
-        Err(problem) => Ok(reply.rejected(&problem)),
-    }
+    let caller = match caller {
+        Ok(caller) => caller,
+        Err(problem) => {
+            reply.shared.reject(&problem);
+            return Ok(reply.rejected(&problem));
+        }
+    };
+    let call = body
+        .ok_or(Problem::TooLarge)
+        .and_then(|body| Call::parse(format, &head.headers, &body));
+    Ok(match reply.shared.decide(caller, call) {
+        Verdict::Rejected(problem) => reply.rejected(&problem),
+        Verdict::Failed(problem, in_flight) => {
+            reply.error(&problem, |bytes| Answer::whole(bytes, 0, in_flight))
+        }
+        Verdict::Answered(call, plan, in_flight) => reply.answered(call, plan, in_flight).await,
+    })
 }
 
-fn route(head: &Parts, shared: &Shared) -> Result<ScopeId, Problem> {
-    if head.uri.path() != "/v1/messages" {
-        return Err(Problem::not_found());
-    }
+fn route(head: &Parts, shared: &Shared) -> Result<Caller, Problem> {
+    let format = Format::of(head.uri.path()).ok_or(Problem::NotFound)?;
     if head.method != Method::POST {
-        return Err(Problem::method());
+        return Err(Problem::Method);
     }
-    let Some(key) = request::key(&head.headers) else {
-        return Err(Problem::unauthorized("x-api-key header is required"));
-    };
-    shared
-        .scope_of(key)
-        .ok_or_else(|| Problem::unauthorized("invalid x-api-key"))
+    let key = request::key(format, &head.headers).ok_or(Problem::MissingKey)?;
+    shared.caller(key).ok_or(Problem::UnknownKey)
 }
 
 /// One answer in the making.
 struct Reply {
+    format: Format,
     shared: Arc<Shared>,
     /// Distinguishes this request and its message from all others.
     number: u64,
-    /// What the key opened, whatever became of the call.
-    scope: Option<ScopeId>,
+    /// Known by its key, whatever became of the call.
+    caller: Option<Caller>,
 }
 
 impl Reply {
-    /// The answer to a call that never came to admission.
     fn rejected(&self, problem: &Problem) -> Response<Answer> {
-        self.shared.reject(self.scope, problem.status);
         let mut response = self.error(problem, Answer::plain);
-        if problem.status == StatusCode::METHOD_NOT_ALLOWED {
-            response
-                .headers_mut()
-                .insert(header::ALLOW, HeaderValue::from_static("POST"));
+        let headers = response.headers_mut();
+        match problem {
+            Problem::Method => {
+                headers.insert(header::ALLOW, HeaderValue::from_static("POST"));
+            }
+            Problem::Refused { wait, .. } => self.format.hint(headers, *wait),
+            _ => {}
         }
         response
     }
 
-    async fn admitted(&self, scope: ScopeId, call: Call) -> Response<Answer> {
-        let (plan, in_flight) = match self.shared.admit(scope, &call) {
-            Verdict::Answered(plan, in_flight) => (plan, in_flight),
-            Verdict::Failed(problem, in_flight) => {
-                return self.error(&problem, |bytes| Answer::whole(bytes, 0, in_flight));
-            }
-            Verdict::Refused(refusal) => {
-                let mut response = self.error(&Problem::refused(refusal), Answer::plain);
-                let seconds = wire::retry_after(refusal, &self.shared.clock);
-                response
-                    .headers_mut()
-                    .insert(header::RETRY_AFTER, seconds.into());
-                return response;
-            }
-        };
+    async fn answered(&self, call: Call, plan: Plan, in_flight: InFlight) -> Response<Answer> {
         let message = Message {
-            id: format!("msg_{:016x}", self.number),
+            format: self.format,
+            number: self.number,
+            created: self.shared.clock.unix_seconds(),
             model: call.model,
             input_tokens: call.input_tokens,
             output_tokens: plan.output_tokens,
             max_tokens: call.max_tokens,
+            include_usage: call.include_usage,
         };
-        if call.stream {
+        let (content, answer) = if call.stream {
             let answer = Answer::stream(message, plan, in_flight);
-            return self.response(StatusCode::OK, "text/event-stream; charset=utf-8", answer);
-        }
-        let done = self.shared.clock.instant(plan.due(plan.output_tokens));
-        tokio::time::sleep_until(done).await;
-        let answer = Answer::whole(message.whole(), plan.output_tokens, in_flight);
-        self.response(StatusCode::OK, "application/json", answer)
+            ("text/event-stream; charset=utf-8", answer)
+        } else {
+            let done = self.shared.clock.instant(plan.due(plan.output_tokens));
+            tokio::time::sleep_until(done).await;
+            let answer = Answer::whole(message.whole(), plan.output_tokens, in_flight);
+            ("application/json", answer)
+        };
+        let mut response = self.response(StatusCode::OK, content, answer);
+        self.stamp(&mut response);
+        response
     }
 
     fn error(&self, problem: &Problem, body: impl FnOnce(Bytes) -> Answer) -> Response<Answer> {
-        let answer = body(problem.body(&self.request_id()));
-        self.response(problem.status, "application/json", answer)
+        let answer = body(self.format.error(problem, &self.request_id()));
+        let mut response = self.response(self.format.status(problem), "application/json", answer);
+        if problem.tells_limits() {
+            self.stamp(&mut response);
+        }
+        response
     }
 
     fn response(
@@ -155,9 +162,20 @@ impl Reply {
         *response.status_mut() = status;
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content));
-        headers.insert("request-id", wire::value(self.request_id()));
-        wire::stamp(headers, &self.shared.gauges(self.scope), &self.shared.clock);
+        headers.insert(
+            self.format.request_id_header(),
+            wire::value(self.request_id()),
+        );
         response
+    }
+
+    /// Adds the state of the quota.
+    fn stamp(&self, response: &mut Response<Answer>) {
+        if let Some(caller) = self.caller {
+            let gauges = self.shared.gauges(caller);
+            let headers = response.headers_mut();
+            self.format.stamp(headers, &gauges, &self.shared.clock);
+        }
     }
 
     fn request_id(&self) -> String {

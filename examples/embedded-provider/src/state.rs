@@ -1,15 +1,16 @@
 //! What the provider knows, behind one lock, and the one decision it takes: admission.
 
 use crate::{
+    access::{Caller, KeyState, ScopeState},
     clock::{Clock, Timestamp},
     config::{Faults, Latency, Limits, Scope},
-    counters::Counters,
-    quota::{Gauge, Quota, Refusal},
+    counters::{Counters, Outcome},
+    in_flight::InFlight,
+    quota::{self, Gauge},
     request::Call,
     wire::Problem,
 };
 use fastrand::Rng;
-use http::StatusCode;
 use std::{
     collections::HashMap,
     sync::{
@@ -21,18 +22,16 @@ use std::{
 /// Shared by the handle, every connection and every answer under way. Holds keys, hence no `Debug`.
 pub(crate) struct Shared {
     pub(crate) clock: Clock,
-    scope_of_key: HashMap<String, ScopeId>,
+    callers: HashMap<String, Caller>,
     names: Vec<String>,
     seed: u64,
     ids: AtomicU64,
     state: Mutex<State>,
 }
 
-/// Position in the order of configuration.
-pub(crate) type ScopeId = usize;
-
 pub(crate) struct State {
     scopes: Vec<ScopeState>,
+    keys: Vec<KeyState>,
     /// The whole provider: every scope, and what reached none.
     total: Counters,
     rng: Rng,
@@ -44,16 +43,12 @@ pub(crate) struct State {
     origin: Timestamp,
 }
 
-pub(crate) struct ScopeState {
-    pub(crate) counters: Counters,
-    pub(crate) quota: Quota,
-}
-
-/// What becomes of a valid call.
+/// What becomes of a call.
 pub(crate) enum Verdict {
-    Refused(Refusal),
+    /// Never admitted, and charged nothing.
+    Rejected(Problem),
     Failed(Problem, InFlight),
-    Answered(Plan, InFlight),
+    Answered(Call, Plan, InFlight),
 }
 
 /// An answer before it is given.
@@ -89,19 +84,24 @@ impl Shared {
         faults: Faults,
     ) -> Self {
         let origin = clock.now();
-        let mut scope_of_key = HashMap::new();
-        let (mut names, mut states) = (Vec::new(), Vec::new());
+        let mut callers = HashMap::new();
+        let (mut names, mut states, mut keys) = (Vec::new(), Vec::new(), Vec::new());
         for (id, scope) in scopes.into_iter().enumerate() {
-            scope_of_key.extend(scope.keys.into_iter().map(|key| (key, id)));
+            for key in scope.keys {
+                let caller = Caller {
+                    scope: id,
+                    key: keys.len(),
+                };
+                callers.insert(key, caller);
+                keys.push(KeyState::default());
+            }
             names.push(scope.name);
-            states.push(ScopeState {
-                counters: Counters::default(),
-                quota: Quota::new(scope.limits, origin),
-            });
+            states.push(ScopeState::new(scope.limits, origin));
         }
         let (rng, total) = (Rng::with_seed(seed), Counters::default());
         let state = State {
             scopes: states,
+            keys,
             total,
             rng,
             latency,
@@ -111,7 +111,7 @@ impl Shared {
         };
         Self {
             clock,
-            scope_of_key,
+            callers,
             names,
             seed,
             ids: AtomicU64::new(0),
@@ -119,8 +119,8 @@ impl Shared {
         }
     }
 
-    pub(crate) fn scope_of(&self, key: &str) -> Option<ScopeId> {
-        self.scope_of_key.get(key).copied()
+    pub(crate) fn caller(&self, key: &str) -> Option<Caller> {
+        self.callers.get(key).copied()
     }
 
     pub(crate) fn names(&self) -> &[String] {
@@ -146,22 +146,29 @@ impl Shared {
         Some(look(&mut self.lock().scopes[id]))
     }
 
+    pub(crate) fn with_key<T>(
+        &self,
+        key: &str,
+        look: impl FnOnce(&mut KeyState) -> T,
+    ) -> Option<T> {
+        let caller = self.caller(key)?;
+        Some(look(&mut self.lock().keys[caller.key]))
+    }
+
     pub(crate) fn total(&self) -> Counters {
         self.lock().total
     }
 
-    /// Counts a call that failed before admission.
-    pub(crate) fn reject(&self, scope: Option<ScopeId>, status: StatusCode) {
-        self.lock()
-            .count(scope, |counters| counters.decided(status));
+    /// Counts a call that came from nobody known.
+    pub(crate) fn reject(&self, problem: &Problem) {
+        self.lock().total.decided(problem.outcome());
     }
 
-    /// What the headers tell now; nothing outside of a scope.
-    pub(crate) fn gauges(&self, scope: Option<ScopeId>) -> Vec<Gauge> {
-        let state = self.lock();
-        scope.map_or_else(Vec::new, |id| {
-            state.scopes[id].quota.gauges(self.clock.now())
-        })
+    /// What the headers tell now.
+    pub(crate) fn gauges(&self, caller: Caller) -> Vec<Gauge> {
+        self.lock().scopes[caller.scope]
+            .quota
+            .gauges(self.clock.now())
     }
 
     pub(crate) fn set_limits(&self, name: &str, limits: Limits) -> Option<()> {
@@ -177,6 +184,10 @@ impl Shared {
         for scope in &mut state.scopes {
             scope.counters.reset();
             scope.quota.reset(now);
+            scope.credit.reset();
+        }
+        for key in &mut state.keys {
+            key.counters.reset();
         }
         state.rng = Rng::with_seed(self.seed);
         state.epoch += 1;
@@ -184,39 +195,29 @@ impl Shared {
     }
 
     /// Decides on a call, charges it if it is admitted and draws its fate.
-    pub(crate) fn admit(self: &Arc<Self>, id: ScopeId, call: &Call) -> Verdict {
+    pub(crate) fn decide(self: &Arc<Self>, caller: Caller, call: Result<Call, Problem>) -> Verdict {
         let mut state = self.lock();
         let now = self.clock.now();
-        let scope = &mut state.scopes[id];
-        let cost = [1, call.input_tokens, call.max_tokens];
-        if let Err(refusal) = scope.quota.admit(cost, scope.counters.in_flight, now) {
-            state.count(Some(id), |counters| {
-                counters.decided(StatusCode::TOO_MANY_REQUESTS)
-            });
-            return Verdict::Refused(refusal);
-        }
-        let since_origin = now.saturating_sub(state.origin);
-        state.count(Some(id), |counters| {
-            counters.admitted(call.input_tokens, call.max_tokens, since_origin)
-        });
-        let fate = state.draw(call, now);
-        let in_flight = InFlight {
-            shared: Arc::clone(self),
-            scope: id,
-            epoch: state.epoch,
-            ended: false,
+        let call = match state.admit(caller, call, now, &self.clock) {
+            Ok(call) => call,
+            Err(problem) => {
+                state.count(caller, |counters| counters.decided(problem.outcome()));
+                return Verdict::Rejected(problem);
+            }
         };
+        let fate = state.draw(&call, now);
+        let in_flight = InFlight::new(Arc::clone(self), caller, state.epoch);
         match fate {
             Err(problem) => {
-                state.count(Some(id), |counters| counters.decided(problem.status));
+                state.count(caller, |counters| counters.decided(problem.outcome()));
                 Verdict::Failed(problem, in_flight)
             }
             Ok(plan) => {
-                state.count(Some(id), |counters| {
-                    counters.decided(StatusCode::OK);
+                state.count(caller, |counters| {
+                    counters.decided(Outcome::Answered);
                     counters.stream_errors += u64::from(plan.breaks_after.is_some());
                 });
-                Verdict::Answered(plan, in_flight)
+                Verdict::Answered(call, plan, in_flight)
             }
         }
     }
@@ -225,11 +226,48 @@ impl Shared {
 // === impl State ===
 
 impl State {
-    fn count(&mut self, scope: Option<ScopeId>, update: impl Fn(&mut Counters)) {
-        update(&mut self.total);
-        if let Some(id) = scope {
-            update(&mut self.scopes[id].counters);
+    /// Charges a call, or says what is against it.
+    fn admit(
+        &mut self,
+        caller: Caller,
+        call: Result<Call, Problem>,
+        now: Timestamp,
+        clock: &Clock,
+    ) -> Result<Call, Problem> {
+        let (key, scope) = (&self.keys[caller.key], &mut self.scopes[caller.scope]);
+        if key.revoked {
+            return Err(Problem::UnknownKey);
         }
+        let call = call?;
+        let of_key = key.denied.get(&call.model);
+        if let Some(denial) = of_key.or_else(|| scope.denied.get(&call.model)) {
+            return Err(Problem::denied(call.model, *denial));
+        }
+        if scope.credit.is_spent() {
+            return Err(Problem::Exhausted);
+        }
+        let cost = quota::cost(call.input_tokens, call.max_tokens);
+        if let Err(refusal) = scope.quota.admit(cost, scope.counters.in_flight, now) {
+            return Err(Problem::refused(refusal, call.model, clock));
+        }
+        scope
+            .credit
+            .charge(call.input_tokens.saturating_add(call.max_tokens));
+        let since_origin = now.saturating_sub(self.origin);
+        self.count(caller, |counters| {
+            counters.admitted(call.input_tokens, call.max_tokens, since_origin)
+        });
+        Ok(call)
+    }
+
+    pub(crate) fn count(&mut self, caller: Caller, update: impl Fn(&mut Counters)) {
+        update(&mut self.total);
+        update(&mut self.scopes[caller.scope].counters);
+        update(&mut self.keys[caller.key].counters);
+    }
+
+    pub(crate) fn epoch(&self) -> u64 {
+        self.epoch
     }
 
     /// Draws length and faults; always as many draws, so that the sequence depends on the seed and
@@ -242,10 +280,10 @@ impl State {
         let stream_fault = self.rng.f64();
 
         if fault < self.faults.server_error_share {
-            return Err(Problem::server_error());
+            return Err(Problem::ServerError);
         }
         if fault < self.faults.server_error_share + self.faults.overloaded_share {
-            return Err(Problem::overloaded());
+            return Err(Problem::Overloaded);
         }
         let output_tokens = call.output_tokens.unwrap_or(drawn_tokens);
         let breaks = call.stream && stream_fault < self.faults.stream_error_share;
@@ -256,47 +294,5 @@ impl State {
             admitted: now,
             latency: self.latency,
         })
-    }
-}
-
-/// A call in flight: ends with [`end`](Self::end), or counts as disconnected when it is dropped
-/// before.
-#[must_use]
-pub(crate) struct InFlight {
-    shared: Arc<Shared>,
-    scope: ScopeId,
-    epoch: u64,
-    ended: bool,
-}
-
-impl InFlight {
-    pub(crate) fn shared(&self) -> &Shared {
-        &self.shared
-    }
-
-    /// Counts tokens that were sent.
-    pub(crate) fn produced(&self, tokens: u64) {
-        let mut state = self.shared.lock();
-        if state.epoch == self.epoch {
-            state.count(Some(self.scope), |counters| {
-                counters.output_tokens_produced += tokens
-            });
-        }
-    }
-
-    /// The body has been handed over to its end.
-    pub(crate) fn end(mut self) {
-        self.ended = true;
-    }
-}
-
-impl Drop for InFlight {
-    fn drop(&mut self) {
-        let mut state = self.shared.lock();
-        let disconnected = !self.ended && state.epoch == self.epoch;
-        state.count(Some(self.scope), |counters| {
-            counters.in_flight -= 1;
-            counters.disconnected += u64::from(disconnected);
-        });
     }
 }

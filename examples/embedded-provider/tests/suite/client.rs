@@ -10,6 +10,8 @@ use serde_json::{Value, json};
 use std::time::Duration;
 use tokio::net::TcpStream;
 
+pub(crate) const CHAT_PATH: &str = "/v1/chat/completions";
+
 /// A builder with one scope, `org-a`, that `key-a` opens.
 pub(crate) fn provider(limits: Limits) -> Builder {
     Provider::builder().scope(Scope::new("org-a", ["key-a"], limits))
@@ -118,6 +120,33 @@ pub(crate) async fn send(provider: &Provider, request: Request<Full<Bytes>>) -> 
         headers: head.headers,
         body,
     }
+}
+
+pub(crate) fn chat(key: &str, body: &Value) -> Request<Full<Bytes>> {
+    raw_chat(key, body.to_string())
+}
+
+pub(crate) fn raw_chat(key: &str, body: String) -> Request<Full<Bytes>> {
+    let mut request = request("POST", CHAT_PATH, key, body);
+    let headers = request.headers_mut();
+    headers.remove("x-api-key");
+    let bearer = format!("Bearer {key}");
+    headers.insert("authorization", bearer.parse().expect("a header value"));
+    request
+}
+
+/// Asks for a chat completion of one token.
+pub(crate) async fn ask(provider: &Provider, key: &str) -> Answer {
+    send(provider, chat(key, &prompt(1, false))).await
+}
+
+/// The events of a stream that have no names.
+pub(crate) fn data_events(text: &str) -> Vec<Value> {
+    let events = text.split_terminator("\n\n");
+    events
+        .map(|event| event.strip_prefix("data: ").expect("a line of data"))
+        .map(|data| serde_json::from_str(data).expect("JSON data"))
+        .collect()
 }
 
 /// Sends a prompt of one token of output and returns the status.

@@ -1,7 +1,10 @@
 //! The provider over a real socket: forms on the wire, quotas, and the life of a call.
 #![allow(clippy::disallowed_methods, reason = "a test measures and waits")]
 
+mod chat;
 mod client;
+mod keys;
 mod lifecycle;
 mod quota;
+mod refusals;
 mod wire;

@@ -156,3 +156,24 @@ async fn reset_clears_counters_and_fills_buckets() {
     );
     assert_eq!(provider.counters().first_admission, Some(Duration::ZERO));
 }
+
+#[tokio::test(start_paused = true)]
+async fn combined_tokens_charge_prompt_and_max_tokens_together() {
+    let limits = Limits {
+        tokens_per_minute: Some(60),
+        burst: Duration::from_secs(60),
+        ..Limits::default()
+    };
+    let provider = start(provider(limits)).await;
+    let ask = async |max_tokens| send(&provider, post("key-a", &prompt(max_tokens, false))).await;
+    assert_eq!(ask(30).await.status, 200);
+    let refused = ask(30).await;
+    assert_eq!(
+        (refused.status.as_u16(), refused.header("retry-after")),
+        (429, "12"),
+        "6 of prompt and 30 of answer, twice, are 12 too many"
+    );
+    assert_eq!(refused.header("anthropic-ratelimit-tokens-limit"), "60");
+    assert_eq!(ask(18).await.status, 200);
+    assert_eq!(provider.quota_used_share("org-a"), Some(1.0));
+}

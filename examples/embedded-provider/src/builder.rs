@@ -1,0 +1,142 @@
+//! The configuration of a provider, and its start.
+
+use crate::{
+    clock::Clock,
+    config::{Faults, InvalidConfig, Latency, Scope},
+    provider::Provider,
+    server,
+    state::Shared,
+};
+use std::{collections::HashSet, io, net::Ipv4Addr, sync::Arc};
+use tokio::net::TcpListener;
+
+/// The configuration of a [`Provider`] before it runs.
+#[derive(Clone, Debug)]
+#[must_use = "nothing runs before `start`"]
+pub struct Builder {
+    scopes: Vec<Scope>,
+    seed: u64,
+    time_scale: f64,
+    latency: Latency,
+    faults: Faults,
+}
+
+impl Builder {
+    pub(crate) fn new() -> Self {
+        Self {
+            scopes: Vec::new(),
+            seed: 0,
+            time_scale: 1.0,
+            latency: Latency::default(),
+            faults: Faults::default(),
+        }
+    }
+
+    /// Adds a scope; names and keys are each used once.
+    pub fn scope(mut self, scope: Scope) -> Self {
+        self.scopes.push(scope);
+        self
+    }
+
+    /// Seeds the lengths of answers and the faults; 0 by default.
+    pub fn seed(mut self, seed: u64) -> Self {
+        self.seed = seed;
+        self
+    }
+
+    /// How many times faster than real time the provider's clock runs; finite and positive, 1.0 by
+    /// default.
+    ///
+    /// It scales refill and latency, and with them `retry-after` and the reset headers, which tell
+    /// real time.
+    pub fn time_scale(mut self, factor: f64) -> Self {
+        self.time_scale = factor;
+        self
+    }
+
+    /// How long answers take; by default no time.
+    pub fn latency(mut self, latency: Latency) -> Self {
+        self.latency = latency;
+        self
+    }
+
+    /// Which shares of the calls fail; by default none.
+    pub fn faults(mut self, faults: Faults) -> Self {
+        self.faults = faults;
+        self
+    }
+
+    /// Binds a free port of `127.0.0.1` and serves on the current tokio runtime.
+    ///
+    /// # Errors
+    ///
+    /// A configuration that cannot work is an error of kind
+    /// [`InvalidInput`](io::ErrorKind::InvalidInput) around an [`InvalidConfig`]; any other
+    /// error is the system's, from binding the port.
+    ///
+    /// # Panics
+    ///
+    /// Outside of a tokio runtime with I/O and time enabled.
+    pub async fn start(self) -> io::Result<Provider> {
+        self.validate()
+            .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+        let addr = listener.local_addr()?;
+        let clock = Clock::start(self.time_scale);
+        let shared = Arc::new(Shared::new(
+            self.scopes,
+            clock,
+            self.seed,
+            self.latency,
+            self.faults,
+        ));
+        let server = tokio::spawn(server::serve(listener, Arc::clone(&shared))).abort_handle();
+        Ok(Provider::running(addr, shared, server))
+    }
+
+    fn validate(&self) -> Result<(), InvalidConfig> {
+        if !(self.time_scale.is_finite() && self.time_scale > 0.0) {
+            return Err(InvalidConfig::new(
+                "time_scale",
+                "is not finite and positive; use 1.0 for real time",
+            ));
+        }
+        if self.scopes.is_empty() {
+            return Err(InvalidConfig::new(
+                "scope",
+                "is missing; add one with Builder::scope",
+            ));
+        }
+        self.faults.validate()?;
+        let (mut names, mut keys) = (HashSet::new(), HashSet::new());
+        for scope in &self.scopes {
+            let wrong =
+                |field, problem| Err(InvalidConfig::new(field, problem).in_scope(&scope.name));
+            if !names.insert(&scope.name) {
+                return wrong("name", "is used twice; give each scope its own");
+            }
+            if scope.keys.is_empty() {
+                return wrong("keys", "are missing; give the scope at least one");
+            }
+            for key in &scope.keys {
+                if key.is_empty() || !key.bytes().all(|byte| byte.is_ascii_graphic()) {
+                    return wrong(
+                        "keys",
+                        "contain an unusable one; use visible ASCII, not empty",
+                    );
+                }
+                if !keys.insert(key) {
+                    return wrong(
+                        "keys",
+                        "contain one used before; a key belongs to one scope",
+                    );
+                }
+            }
+            scope
+                .limits
+                .validate()
+                .map_err(|error| error.in_scope(&scope.name))?;
+        }
+        Ok(())
+    }
+}
