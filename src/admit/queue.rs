@@ -36,8 +36,8 @@ pub(super) struct Counts {
     pub(super) abandoned: u64,
     pub(super) peak_active: u64,
     /// The time that the timed calls took, and how many they are.
-    busy: Duration,
-    timed: u32,
+    pub(super) busy: Duration,
+    pub(super) timed: u32,
     last_timed: Timestamp,
 }
 

@@ -288,6 +288,20 @@ fn calls_are_timed_at_most_each_hundred_microseconds() {
 }
 
 #[test]
+fn the_mean_outlives_its_counter() {
+    let two = Duration::from_secs(2);
+    let mut counts = Counts {
+        busy: two * u32::MAX,
+        timed: u32::MAX,
+        ..Counts::default()
+    };
+    counts.count_time(two);
+    assert_eq!(counts.timed, u32::MAX / 2 + 1);
+    let mean = counts.mean_latency().expect("calls were timed");
+    assert!(mean.abs_diff(two) < Duration::from_micros(1), "{mean:?}");
+}
+
+#[test]
 fn the_peak_is_of_calls_in_flight() {
     let mut counts = Counts::default();
     for (admitted, ended, peak) in [(3, 0, 3), (5, 4, 3), (9, 4, 5), (9, 9, 5)] {
