@@ -38,7 +38,7 @@ pub(super) struct Counts {
     /// The time that the timed calls took, and how many they are.
     pub(super) busy: Duration,
     pub(super) timed: u32,
-    last_timed: Timestamp,
+    pub(super) last_timed: Timestamp,
 }
 
 /// Calls are timed until there are more than one in this time: a second reading of the clock
