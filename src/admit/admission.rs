@@ -367,11 +367,11 @@ impl<R: Resource> Waiting<R> {
                 Sight::Wait(due) => due.min(self.bound),
             };
             if alarm != self.alarm {
-                self.alarm = alarm;
                 match timer.as_mut().as_pin_mut() {
                     Some(timer) => clock::reset(timer, alarm),
                     None => timer.set(Some(clock::sleep_until(alarm))),
                 }
+                self.alarm = alarm;
             }
             match timer.as_mut().as_pin_mut() {
                 Some(timer) if alarm < Timestamp::MAX => {
@@ -397,7 +397,7 @@ impl<R: Resource> Waiting<R> {
             ..
         } = self;
         admission.with(|queue, wake| {
-            if now >= *alarm {
+            if now >= *alarm || queue.is_due(now) {
                 queue.pass(now, wake);
             }
             match queue.look(id, *fallback, now, &mut waker, wake) {

@@ -20,8 +20,9 @@
 //! # Who keeps the time
 //!
 //! No task is spawned and nothing polls. Every waiter has one timer; the claimant's is set to the
-//! instant it can be served, every other's to the soonest instant it could be, or to a
-//! quarter of the slack after the call before it if that is sooner. Whoever wakes, arrives or releases serves all that
+//! instant it can be served, every other's to the soonest instant it could be, or to a quarter
+//! of the slack after the call before it if that is sooner. When a claim comes nearer, the
+//! claimant and the next in line are woken. Whoever wakes, arrives or releases serves all that
 //! are due, so a waiter whose task is not polled delays nobody behind it; several in a row delay
 //! those behind by one turn each beyond the first. A place in flight that is granted to a task
 //! which is never polled stays taken until that call is dropped.

@@ -3,6 +3,8 @@ use std::{task::Waker, time::Duration};
 use super::resource::{Claim, Resource};
 use crate::policy::{CostTooLarge, Timestamp};
 
+/// As many places are kept when nobody uses any.
+const MOST_FREE_PLACES: usize = 1_024;
 /// A task has this long to pick its grant up, however small the slack: less would take back
 /// every grant in real time.
 const LEAST_PATIENCE: Duration = Duration::from_millis(1);
@@ -19,6 +21,8 @@ pub(super) struct Queue<R: Resource> {
     slack: Duration,
     places: Vec<Place<R>>,
     free: u32,
+    /// How many places are taken, by waiters or by what became of them.
+    held: usize,
     lines: Vec<Line>,
     waiting: usize,
     next_arrival: u64,
@@ -109,6 +113,12 @@ enum Stage<R: Resource> {
     Moving,
 }
 
+impl<R: Resource> Waiter<R> {
+    fn has_claim(&self) -> bool {
+        matches!(&self.stage, Stage::Waiting(wait) if wait.due < Timestamp::MAX)
+    }
+}
+
 struct Wait<A> {
     ask: A,
     since: Timestamp,
@@ -146,6 +156,7 @@ impl<R: Resource> Queue<R> {
             slack,
             places: Vec::new(),
             free: NONE,
+            held: 0,
             lines: std::iter::repeat_with(|| Line {
                 first: NONE,
                 last: NONE,
@@ -253,6 +264,13 @@ impl<R: Resource> Queue<R> {
                 Claim::Nothing => {
                     wait.due = Timestamp::MAX;
                     self.lines[line].cursor = NONE;
+                    // The first without a claim stands by, in case the claimant's task is not
+                    // polled.
+                    let standby = self.next_due + slack / 4;
+                    if self.next_due < Timestamp::MAX && standby < wait.armed {
+                        wait.armed = standby;
+                        wake.extend(waiter.waker.take());
+                    }
                 }
                 Claim::Never(why) => {
                     let ask = self.unlink(ticket);
@@ -265,6 +283,12 @@ impl<R: Resource> Queue<R> {
                 }
             }
         }
+    }
+
+    /// Whether a claimant could be served by now: its task may have been woken too late to set
+    /// its timer in time.
+    pub(super) fn is_due(&self, now: Timestamp) -> bool {
+        self.next_due <= now
     }
 
     fn begin_pass(&mut self) {
@@ -287,9 +311,21 @@ impl<R: Resource> Queue<R> {
         wake: &mut Vec<Waker>,
     ) -> Look<R> {
         self.recall_if_stale(ticket, now, wake);
+        let before = taken(&mut self.places, ticket).before;
+        let is_next = match before {
+            NONE => false,
+            before => taken(&mut self.places, before).has_claim(),
+        };
         let waiter = taken(&mut self.places, ticket);
         if let Stage::Waiting(wait) = &mut waiter.stage {
-            let soonest = if fallback > now {
+            let soonest = if is_next {
+                let standby = self.next_due.max(now) + self.slack / 4;
+                if fallback > now {
+                    standby.min(fallback)
+                } else {
+                    standby
+                }
+            } else if fallback > now {
                 fallback
             } else {
                 // The estimate has passed and others are still before it: look again with whoever
@@ -297,7 +333,7 @@ impl<R: Resource> Queue<R> {
                 let pause = now.since(wait.since) / 4 + Duration::from_millis(1);
                 self.next_due.max(now + pause)
             };
-            // A claim that was due by now has been lost to a call that came back to its place.
+            // What was due by now has been served, or lost to a call that came back to its place.
             wait.armed = if wait.due > now && wait.due < Timestamp::MAX {
                 wait.due
             } else if self.next_due < Timestamp::MAX {
@@ -426,6 +462,7 @@ impl<R: Resource> Queue<R> {
     }
 
     fn place(&mut self, waiter: Waiter<R>) -> u32 {
+        self.held += 1;
         let waiter = Place::Taken(waiter);
         match self.free {
             NONE => {
@@ -449,6 +486,10 @@ impl<R: Resource> Queue<R> {
             unreachable!("a ticket's place is taken");
         };
         self.free = ticket;
+        self.held -= 1;
+        if self.held == 0 && self.places.len() > MOST_FREE_PLACES {
+            (self.places, self.free) = (Vec::new(), NONE);
+        }
         waiter
     }
 }

