@@ -207,10 +207,16 @@ impl Usage {
         self
     }
 
-    /// The reported input and output tokens.
+    /// The input tokens, if they were reported.
     #[must_use]
-    pub const fn get(&self) -> (Option<u64>, Option<u64>) {
-        (self.input_tokens, self.output_tokens)
+    pub const fn input(&self) -> Option<u64> {
+        self.input_tokens
+    }
+
+    /// The output tokens, if they were reported.
+    #[must_use]
+    pub const fn output(&self) -> Option<u64> {
+        self.output_tokens
     }
 }
 
@@ -284,5 +290,50 @@ impl Ending {
     #[must_use]
     pub const fn failure(&self) -> Option<Outcome> {
         self.failure
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_ending_keeps_what_was_seen() {
+        let usage = Usage::UNKNOWN.input_tokens(3);
+        assert_eq!((usage.input(), usage.output()), (Some(3), None));
+        let usage = usage.output_tokens(4);
+        assert_eq!((usage.input(), usage.output()), (Some(3), Some(4)));
+        let whole = Ending::complete(usage);
+        assert_eq!(whole.completeness(), Completeness::Complete);
+        assert_eq!(whole.usage(), usage);
+        assert_eq!(whole.failure(), None);
+        let failure = Outcome::new(Verdict::Overloaded);
+        assert_eq!(whole.failed(failure).failure(), Some(failure));
+        assert_eq!(Ending::partial(usage).completeness(), Completeness::Partial);
+        assert_eq!(Ending::UNKNOWN, Ending::default());
+    }
+
+    #[test]
+    fn only_a_server_fault_may_have_had_an_effect_and_only_a_success_is_one() {
+        for (verdict, effect) in [
+            (Verdict::ServerFault, Effect::Possible),
+            (Verdict::Throttled, Effect::None),
+            (Verdict::Overloaded, Effect::None),
+            (Verdict::KeyRejected, Effect::None),
+        ] {
+            let outcome = Outcome::new(verdict);
+            assert_eq!(outcome.effect(), effect, "{verdict:?}");
+            assert!(!outcome.is_success());
+        }
+        assert!(Outcome::SUCCESS.is_success());
+        let told = Outcome::new(Verdict::Throttled).after(Duration::ZERO);
+        assert_eq!(told.hint(), None, "zero is no hint");
+        let advised = told.with_advice(Advice::Stop).with_effect(Effect::Possible);
+        assert_eq!(advised.advice(), Advice::Stop);
+        assert_eq!(advised.effect(), Effect::Possible);
+        let instant = Timestamp::from_nanos(9);
+        let absorbed = advised.absorbed(instant);
+        assert_eq!(absorbed.hint(), Some(Hint::Absorbed(instant)));
+        assert_eq!(absorbed.verdict(), Verdict::Throttled);
     }
 }

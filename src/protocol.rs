@@ -63,6 +63,10 @@ pub trait Guard {
 /// assert_eq!(Sql.cost(&Query { rows: 7 }), Cost::REQUEST.output_tokens(7));
 /// assert_eq!(Sql.classify(Ok(&Rows { busy: true })).verdict(), Verdict::Throttled);
 /// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is no protocol for requests `{Req}` and responses `{Res}`",
+    note = "inside a `FactsLayer` requests come as `Call`s: add `.noted()` to the layer"
+)]
 pub trait Protocol<Req, Res> {
     /// The response with a guard in it, or as it was where the guard does not outlive it.
     type Response<G: Guard>;

@@ -116,12 +116,11 @@ impl Resource for Tokens {
 
 /// `reserved` with the tokens that were reported in place of the estimate.
 fn known(reserved: &Cost, usage: Usage) -> Cost {
-    let (input, output) = usage.get();
     let mut cost = *reserved;
-    if let Some(tokens) = input {
+    if let Some(tokens) = usage.input() {
         cost = cost.of(Unit::INPUT_TOKENS, tokens);
     }
-    if let Some(tokens) = output {
+    if let Some(tokens) = usage.output() {
         cost = cost.of(Unit::OUTPUT_TOKENS, tokens);
     }
     cost

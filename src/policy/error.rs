@@ -18,6 +18,12 @@ impl InvalidConfig {
         }
     }
 
+    /// Why it is wrong, and what to write instead.
+    #[must_use]
+    pub fn problem(&self) -> &str {
+        &self.problem
+    }
+
     /// The field that is wrong.
     #[must_use]
     pub fn field(&self) -> &str {

@@ -292,7 +292,10 @@ fn check(field: &'static str, limit: &Limit) -> Result<(), InvalidConfig> {
     if limit.amount == 0 {
         return Err(InvalidConfig::new(
             field,
-            "0 admits nothing; use at least 1, or leave it out for no limit",
+            format!(
+                "a limit of 0 {} admits nothing; use at least 1, or leave it out for no limit",
+                limit.unit.name()
+            ),
         ));
     }
     if limit.period == 0 || limit.period > nanos(LONGEST_PERIOD) {
@@ -339,7 +342,7 @@ mod tests {
     fn error(builder: QuotaBuilder) -> String {
         let error = builder.build().expect_err("it is invalid");
         let text = error.to_string();
-        assert!(text.starts_with(error.field()), "{text}");
+        assert_eq!(text, format!("{}: {}", error.field(), error.problem()));
         assert!(!error.field().is_empty());
         text
     }
@@ -347,19 +350,19 @@ mod tests {
     #[test]
     fn an_impossible_quota_names_the_field_and_the_fix() {
         let day = Duration::from_secs(86_400);
-        let zero = "0 admits nothing; use at least 1, or leave it out for no limit";
+        let zero = "admits nothing; use at least 1, or leave it out for no limit";
         for (builder, expected) in [
             (
                 Quota::builder().requests_per_minute(0),
-                format!("requests_per_minute: {zero}"),
+                format!("requests_per_minute: a limit of 0 requests {zero}"),
             ),
             (
                 Quota::builder().output_tokens_per_minute(0),
-                format!("output_tokens_per_minute: {zero}"),
+                format!("output_tokens_per_minute: a limit of 0 output tokens {zero}"),
             ),
             (
                 Quota::builder().max_in_flight(0),
-                format!("max_in_flight: {zero}"),
+                format!("max_in_flight: 0 {zero}"),
             ),
             (
                 Quota::builder()
