@@ -247,8 +247,7 @@ impl<R: Resource> Queue<R> {
             self.lines[line].cursor = waiter.after;
             match self.resource.claim(&wait.ask, now) {
                 Claim::Ready(ready) => {
-                    // Half the slack is left for the task to pick its grant up.
-                    let earliest = wait.since.max(now.before(slack / 2));
+                    let earliest = wait.since.max(now.before(slack));
                     let at = ready.max(earliest).min(now);
                     self.grant(ticket, at, now, wake);
                 }

@@ -2,8 +2,8 @@ use std::{num::NonZeroUsize, time::Duration};
 
 use super::{InvalidConfig, Unit, nanos};
 
-/// Half of it is for timers, which usual runtimes fire up to 1 ms late and a busy worker later,
-/// half for the task to pick its grant up; more would let a stall turn into a burst.
+/// Usual runtimes fire timers up to 1 ms late, a busy worker some more, and a task needs a moment
+/// to pick its grant up; more would let a stall turn into a burst.
 const DEFAULT_SLACK: Duration = Duration::from_millis(5);
 /// The longest period: leap years fit, and exact arithmetic cannot overflow.
 const LONGEST_PERIOD: Duration = Duration::from_secs(400 * 24 * 3600);
