@@ -549,6 +549,23 @@ fn a_quota_over_another_period_keeps_what_is_spent() {
 }
 
 #[test]
+fn a_reading_beyond_its_type_stops_at_the_bound() {
+    let mut bucket = bucket(
+        Quota::builder()
+            .rate(Unit::INPUT_TOKENS, u64::MAX, SECOND)
+            .burst(Unit::INPUT_TOKENS, u64::MAX),
+    );
+    let left = |bucket: &TokenBucket| bucket.available(Unit::INPUT_TOKENS, START);
+    assert_eq!(left(&bucket), Some(i64::MAX));
+    let reservation = bucket.take(&Cost::ZERO.input_tokens(u64::MAX), START);
+    assert_eq!(left(&bucket), Some(0));
+    drop(bucket.take(&Cost::ZERO.input_tokens(u64::MAX), START));
+    assert_eq!(left(&bucket), Some(i64::MIN));
+    bucket.refund(reservation, START);
+    assert_eq!(left(&bucket), Some(0));
+}
+
+#[test]
 fn the_largest_numbers_do_not_overflow() {
     let period = Duration::from_secs(400 * 24 * 3600);
     let mut bucket = bucket(
