@@ -104,6 +104,25 @@ fn a_claimant_whose_instant_comes_sooner_is_woken_and_one_whose_comes_later_is_n
 }
 
 #[test]
+fn the_next_in_line_stands_by_for_a_claimant_whose_instant_comes_sooner() {
+    let mut bench = Bench::new(Scopes::new(100, 10_000));
+    let [claimant, next, last] = [Ask::Only(0); 3].map(|ask| bench.join(ask));
+    let quarter = Duration::from_millis(1_250);
+    assert_eq!(bench.waits(claimant), Some(at(100)));
+    assert_eq!(bench.waits(next), Some(at(100) + quarter));
+    assert!(bench.waits(last).is_some());
+    bench.pass();
+    assert_eq!(bench.woken(), 0);
+    bench.queue.resource.rests_until[0] = at(99);
+    bench.pass();
+    assert_eq!(bench.woken(), 2, "the claimant and the next, nobody else");
+    assert_eq!(bench.waits(next), Some(at(99) + quarter));
+    bench.queue.resource.rests_until[0] = Timestamp::MAX;
+    bench.pass();
+    assert_eq!(bench.woken(), 0, "nobody knows when");
+}
+
+#[test]
 fn who_can_never_be_served_is_told_so_and_makes_room() {
     let mut bench = Bench::new(Scopes::new(100, 200));
     let first = bench.join(Ask::Only(0));
