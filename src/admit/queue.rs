@@ -181,6 +181,12 @@ impl<R: Resource> Queue<R> {
         self.waiting
     }
 
+    /// How many places there are, taken or free.
+    #[cfg(test)]
+    pub(super) fn room(&self) -> usize {
+        self.places.len()
+    }
+
     /// Admits `ask` at once, unless it has to wait.
     #[inline]
     pub(super) fn try_admit(&mut self, ask: &R::Ask, now: Timestamp) -> Option<R::Grant> {

@@ -178,6 +178,22 @@ fn places_are_used_again() {
 }
 
 #[test]
+fn a_peak_leaves_no_room_behind() {
+    for (peak, kept) in [(1_024, 1_024), (1_025, 0)] {
+        let mut bench = Bench::new(Scopes::new(10, 10));
+        let tickets: Vec<_> = (0..peak).map(|_| bench.join(Ask::Either)).collect();
+        let (last, others) = tickets.split_last().expect("many");
+        for ticket in others {
+            bench.leave(*ticket);
+        }
+        assert_eq!(bench.queue.room(), peak);
+        bench.leave(*last);
+        assert_eq!(bench.queue.room(), kept);
+        assert_eq!(bench.join(Ask::Either) as usize, kept.min(1) * (peak - 1));
+    }
+}
+
+#[test]
 fn a_grant_left_unseen_goes_back_when_its_caller_leaves() {
     let mut bench = Bench::new(Scopes::new(10, 10_000));
     let first = bench.join(Ask::Only(0));
