@@ -87,6 +87,19 @@ impl Quota {
         Duration::from_nanos(self.slack)
     }
 
+    /// Whether all its dimensions drain alike, so that of two buckets of this quota the one that
+    /// is full sooner has more left in its scarcest dimension, at any instant.
+    pub(super) fn is_uniform(&self) -> bool {
+        let first = self.limits.first();
+        let alike = |limit: &Limit| match (limit.shape, first) {
+            (Shape::Continuous { burst }, Some(first)) => {
+                limit.period == first.period && burst.is_none_or(|burst| burst == limit.amount)
+            }
+            _ => false,
+        };
+        self.max_in_flight.is_none() && self.limits.iter().all(alike)
+    }
+
     /// This quota with the burst of `unit` set.
     #[cfg(feature = "rate-limit")]
     pub(crate) fn with_burst(mut self, unit: Unit, amount: u64) -> Result<Self, InvalidConfig> {

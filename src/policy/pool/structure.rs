@@ -1,0 +1,439 @@
+use std::{
+    collections::{BTreeSet, HashMap, VecDeque},
+    sync::Arc,
+};
+
+use crate::policy::{Cost, Reservation, Timestamp};
+
+use super::{
+    ModelId, PoolConfig, Strategy, Transition,
+    config::{ClassConfig, KeyConfig, Rests, ScopeConfig},
+    models::{Models, Pattern, class_of},
+    state::{Access, Credit, Key, Lane, Ring, Scope, Seat, Standing, Totals},
+    view::{Spot, View},
+};
+
+/// Untold transitions beyond this many are forgotten, the oldest first.
+const MOST_UNTOLD: usize = 1_024;
+
+/// Scopes, their keys and what is known of their health: who serves a call, and when.
+///
+/// See the [module](self) for the rules and an example.
+#[derive(Clone, Debug)]
+pub struct Pool {
+    pub(super) strategy: Strategy,
+    pub(super) rests: Rests,
+    pub(super) scopes: Vec<Scope>,
+    pub(super) keys: Vec<Key>,
+    pub(super) lanes: Vec<Lane>,
+    pub(super) models: Models,
+    /// One for each route, then those of models that not every key may use.
+    pub(super) views: Vec<View>,
+    pub(super) aliases: HashMap<Arc<str>, u32>,
+    pub(super) names: HashMap<Arc<str>, u32>,
+    /// Lanes claimed in the present pass.
+    pub(super) claimed: Vec<u32>,
+    pub(super) pass: u64,
+    pub(super) waiting: usize,
+    /// What the last claim found ready.
+    pub(super) found: Option<(Ask, u32)>,
+    /// The turn of the lane that was taken last, and how often one was taken.
+    pub(super) clock: u64,
+    pub(super) taken: u64,
+    pub(super) untold: VecDeque<Transition>,
+    /// Places of what was removed and has no call in flight any more.
+    pub(super) free_scopes: Vec<u32>,
+    pub(super) free_keys: Vec<u32>,
+    pub(super) free_lanes: Vec<u32>,
+}
+
+/// What a call wants: a model and what it costs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ask {
+    pub(super) model: ModelId,
+    pub(super) cost: Cost,
+}
+
+/// The key that serves a call, with all that was taken for it. To be released, or undone, once.
+#[derive(Debug)]
+#[must_use = "a pick that is dropped stays in flight"]
+pub struct Pick {
+    pub(super) ask: Ask,
+    pub(super) reservation: Option<Reservation>,
+    pub(super) scope: u32,
+    pub(super) lane: u32,
+    pub(super) key: u32,
+    pub(super) scope_generation: u32,
+    pub(super) key_generation: u32,
+    /// How often the lane had been sent to rest.
+    pub(super) rests: u32,
+    /// If it finds out whether the scope has credit again: since when one was to.
+    pub(super) probe: Option<Timestamp>,
+    /// Whether it finds out if the key is accepted again.
+    pub(super) is_trial: bool,
+}
+
+// === impl Ask ===
+
+impl Ask {
+    /// A call of `model` that costs this much.
+    #[must_use]
+    pub const fn new(model: ModelId, cost: Cost) -> Self {
+        Self { model, cost }
+    }
+
+    /// What the call costs.
+    #[must_use]
+    pub const fn cost(&self) -> &Cost {
+        &self.cost
+    }
+
+    /// The line of waiters that it belongs to: all asks of one line can be served by the same
+    /// keys. Below [`Pool::lines`].
+    #[must_use]
+    pub const fn line(&self) -> usize {
+        self.model.0 as usize
+    }
+}
+
+// === impl Pick ===
+
+impl Pick {
+    /// The number of the key: it stays the same until the key is removed and all its calls have
+    /// ended, and is then used again. See [`Pool::alias`].
+    #[must_use]
+    pub const fn key(&self) -> usize {
+        self.key as usize
+    }
+
+    /// The number of the scope, with the life of [`key`](Self::key). See [`Pool::scope_name`].
+    #[must_use]
+    pub const fn scope(&self) -> usize {
+        self.scope as usize
+    }
+
+    /// What was asked for.
+    #[must_use]
+    pub const fn ask(&self) -> &Ask {
+        &self.ask
+    }
+}
+
+impl Pick {
+    /// Whether it is the one that finds out.
+    pub(super) fn is_probe_of(&self, credit: Credit) -> bool {
+        matches!((credit, self.probe), (Credit::Probing(due), Some(probe)) if due == probe)
+    }
+}
+
+// === impl Pool ===
+
+impl Pool {
+    /// A pool in which every key is usable and every quota unspent.
+    #[must_use]
+    pub fn new(config: &PoolConfig, now: Timestamp) -> Self {
+        let mut pool = Self {
+            strategy: config.strategy,
+            rests: config.rests,
+            scopes: Vec::new(),
+            keys: Vec::new(),
+            lanes: Vec::new(),
+            models: Models::new(config),
+            views: Vec::new(),
+            aliases: HashMap::new(),
+            names: HashMap::new(),
+            claimed: Vec::new(),
+            pass: 0,
+            waiting: 0,
+            found: None,
+            clock: 0,
+            taken: 0,
+            untold: VecDeque::new(),
+            free_scopes: Vec::new(),
+            free_keys: Vec::new(),
+            free_lanes: Vec::new(),
+        };
+        for scope in &config.scopes {
+            pool.add_scope(scope, now);
+        }
+        for scope in &config.scopes {
+            for key in &scope.keys {
+                pool.add_key(pool.names[&scope.name], key);
+            }
+        }
+        pool.rebuild(config, now);
+        pool
+    }
+
+    /// The number of a model's name. Without one, calls are of every scope's default class.
+    ///
+    /// The first 256 names are told apart; later ones share the denials, but not the quotas, of
+    /// all others that match the same pattern: a key is then never taken out for one of them.
+    #[inline]
+    pub fn resolve(&mut self, model: Option<&str>) -> ModelId {
+        self.models.resolve(model)
+    }
+
+    /// How many lines of waiters there are. It grows when a model is first seen, and never
+    /// shrinks.
+    #[must_use]
+    pub fn lines(&self) -> usize {
+        self.models.len()
+    }
+
+    /// The alias of a picked key.
+    #[must_use]
+    pub fn alias(&self, pick: &Pick) -> &Arc<str> {
+        &self.keys[pick.key()].alias
+    }
+
+    /// The name of a picked scope.
+    #[must_use]
+    pub fn scope_name(&self, pick: &Pick) -> &Arc<str> {
+        &self.scopes[pick.scope()].name
+    }
+
+    /// The oldest change of state that has not been told yet. The last 1,024 are kept.
+    pub fn next_transition(&mut self) -> Option<Transition> {
+        self.untold.pop_front()
+    }
+
+    pub(super) fn tell(&mut self, transition: Transition) {
+        if self.untold.len() == MOST_UNTOLD {
+            self.untold.pop_front();
+        }
+        self.untold.push_back(transition);
+    }
+
+    /// Adds a scope without keys, in the place of one that is long gone if there is one.
+    pub(super) fn add_scope(&mut self, config: &ScopeConfig, now: Timestamp) {
+        let free = self.free_scopes.pop();
+        let index = free.unwrap_or(self.scopes.len() as u32);
+        let generation = free.map_or(0, |free| self.scopes[free as usize].generation + 1);
+        let scope = Scope {
+            name: Arc::clone(&config.name),
+            generation,
+            keys: Vec::new(),
+            lanes: Vec::new(),
+            credit: Credit::Fine,
+            access: Access::Open,
+            ring: Ring::default(),
+            rings: HashMap::new(),
+            retrials: BTreeSet::new(),
+            trials: 0,
+            in_flight: 0,
+            totals: Totals::default(),
+        };
+        match free {
+            Some(free) => self.scopes[free as usize] = scope,
+            None => self.scopes.push(scope),
+        }
+        self.names.insert(Arc::clone(&config.name), index);
+        self.set_classes(index, &config.classes, now);
+    }
+
+    /// Gives a scope these classes, and one for all other models. Those of the same models keep
+    /// their state. Says whether any quota changed.
+    pub(super) fn set_classes(
+        &mut self,
+        scope: u32,
+        classes: &[ClassConfig],
+        now: Timestamp,
+    ) -> bool {
+        let mut old = std::mem::take(&mut self.scopes[scope as usize].lanes);
+        let mut is_changed = false;
+        let mut lanes = Vec::with_capacity(classes.len() + 1);
+        let has_default = classes.iter().any(|class| class.patterns.is_empty());
+        let wanted = classes
+            .iter()
+            .map(|class| (&class.patterns[..], Some(&class.quota)));
+        for (patterns, quota) in wanted.chain((!has_default).then_some((&[][..], None))) {
+            let lane = match old.iter().position(|(of, _)| of == patterns) {
+                Some(at) => old.swap_remove(at).1,
+                None => {
+                    is_changed |= quota.is_some();
+                    self.add_lane(Lane::new(scope, quota, now))
+                }
+            };
+            let state = &mut self.lanes[lane as usize];
+            if state.quota.as_ref() != quota {
+                state.set_quota(quota, now);
+                is_changed = true;
+            }
+            lanes.push((patterns.to_vec(), lane));
+        }
+        is_changed |= !old.is_empty();
+        for (_, lane) in old {
+            self.remove_lane(lane);
+        }
+        self.scopes[scope as usize].lanes = lanes;
+        is_changed
+    }
+
+    fn add_lane(&mut self, lane: Lane) -> u32 {
+        if let Some(free) = self.free_lanes.pop() {
+            self.lanes[free as usize] = lane;
+            return free;
+        }
+        self.lanes.push(lane);
+        self.lanes.len() as u32 - 1
+    }
+
+    pub(super) fn remove_lane(&mut self, lane: u32) {
+        let state = &mut self.lanes[lane as usize];
+        state.is_removed = true;
+        if state.in_flight == 0 {
+            self.free_lanes.push(lane);
+        }
+    }
+
+    /// Adds a usable key.
+    pub(super) fn add_key(&mut self, scope: u32, config: &KeyConfig) {
+        let free = self.free_keys.pop();
+        let index = free.unwrap_or(self.keys.len() as u32);
+        let generation = free.map_or(0, |free| self.keys[free as usize].generation + 1);
+        let key = Key {
+            alias: Arc::clone(&config.alias),
+            weight: config.weight,
+            scope,
+            number: 0,
+            generation,
+            standing: Standing::Usable,
+            denied: Vec::new(),
+            in_flight: 0,
+            totals: Totals::default(),
+        };
+        match free {
+            Some(free) => self.keys[free as usize] = key,
+            None => self.keys.push(key),
+        }
+        self.aliases.insert(Arc::clone(&config.alias), index);
+        self.scopes[scope as usize].keys.push(index);
+    }
+
+    /// Makes all rings and views anew, for a configuration whose scopes and keys are there.
+    pub(super) fn rebuild(&mut self, config: &PoolConfig, now: Timestamp) {
+        for index in 0..self.scopes.len() {
+            let scope = &mut self.scopes[index];
+            (scope.ring, scope.rings) = (Ring::default(), HashMap::new());
+            for (number, &key) in scope.keys.iter().enumerate() {
+                let key = &mut self.keys[key as usize];
+                key.number = number as u32;
+                if key.standing.is_usable() {
+                    scope.ring.add(key.number, key.weight);
+                }
+            }
+        }
+        self.models.set_routes(config);
+        self.claimed.clear();
+        self.found = None;
+        for lane in &mut self.lanes {
+            (lane.is_claimed, lane.seats) = (false, Vec::new());
+        }
+        self.views.clear();
+        for route in self.models.routes().to_vec() {
+            self.views.push(View::default());
+            for scope in &config.scopes {
+                let lane = self.lane_of(scope, &route);
+                self.add_seat(self.views.len() - 1, lane);
+            }
+        }
+        for lane in 0..self.lanes.len() as u32 {
+            self.place(lane, now);
+        }
+    }
+
+    /// The lane that serves calls of `route` in `scope`.
+    fn lane_of(&self, scope: &ScopeConfig, route: &Pattern) -> u32 {
+        let lanes = &self.scopes[self.names[&scope.name] as usize].lanes;
+        let default = || lanes.iter().position(|(patterns, _)| patterns.is_empty());
+        let index = class_of(scope, route).or_else(default);
+        lanes[index.expect("every scope has a default class")].1
+    }
+
+    pub(super) fn add_seat(&mut self, view: usize, lane: u32) {
+        let state = &mut self.lanes[lane as usize];
+        let tier = self.views[view].tier_of(state.quota.as_ref());
+        let number = self.views[view].tiers[tier].add(lane);
+        state.seats.push(Seat { view, tier, number });
+    }
+
+    /// Puts a lane where it belongs in all views, after anything about it has changed.
+    #[inline]
+    pub(super) fn place(&mut self, lane: u32, now: Timestamp) {
+        for index in 0..self.lanes[lane as usize].seats.len() {
+            let seat = self.lanes[lane as usize].seats[index];
+            let spot = self.spot(lane, seat.view, now);
+            self.views[seat.view].tiers[seat.tier].seat(seat.number, spot);
+        }
+    }
+
+    /// Puts all lanes of a scope where they belong.
+    pub(super) fn place_all(&mut self, scope: u32, now: Timestamp) {
+        for index in 0..self.scopes[scope as usize].lanes.len() {
+            self.place(self.scopes[scope as usize].lanes[index].1, now);
+        }
+    }
+
+    fn spot(&self, lane: u32, view: usize, now: Timestamp) -> Spot {
+        let lane = &self.lanes[lane as usize];
+        let scope = &self.scopes[lane.scope as usize];
+        if lane.is_removed || scope.access != Access::Open {
+            return Spot::Out;
+        }
+        let mut at = match (
+            self.ring(lane.scope, view).is_empty(),
+            scope.retrials.first(),
+        ) {
+            (false, _) => Timestamp::ZERO,
+            (true, _) if scope.trials > 0 => return Spot::Full,
+            (true, Some(&(retrial, _))) => retrial,
+            (true, None) => return Spot::Out,
+        };
+        if lane.is_claimed {
+            return Spot::Claimed;
+        }
+        match scope.credit {
+            _ if lane.is_full() => return Spot::Full,
+            Credit::Probing(_) => return Spot::Full,
+            Credit::Spent(until) => at = at.max(until),
+            Credit::Fine => {}
+        }
+        let is_ready = at <= now && lane.is_awake(now) && lane.affords(&lane.reference, now);
+        let at = if is_ready {
+            now
+        } else {
+            at.max(lane.ready_at(&lane.reference).unwrap_or(now))
+        };
+        if at > now {
+            return Spot::At(at);
+        }
+        Spot::Ready(match self.strategy {
+            Strategy::MostHeadroom => {
+                let full_at = lane.bucket.as_ref().map(|bucket| bucket.full_at());
+                let is_spent = full_at.filter(|&full_at| full_at > now);
+                (is_spent.map_or(0, Timestamp::as_nanos), lane.last_taken)
+            }
+            Strategy::RoundRobin | Strategy::Weighted => (lane.turn, lane.last_taken),
+            Strategy::LeastInFlight => (lane.in_flight as u64, lane.last_taken),
+            Strategy::LeastRecentlyUsed => (lane.last_used.as_nanos(), lane.last_taken),
+        })
+    }
+
+    /// The usable keys of a scope for the calls of a view.
+    #[inline]
+    pub(super) fn ring(&self, scope: u32, view: usize) -> &Ring {
+        let scope = &self.scopes[scope as usize];
+        let own = self.views[view]
+            .model
+            .and_then(|model| scope.rings.get(&model));
+        own.unwrap_or(&scope.ring)
+    }
+}
+
+impl Standing {
+    /// Whether the key may be picked.
+    pub(super) const fn is_usable(self) -> bool {
+        matches!(self, Self::Usable | Self::OnTrial(super::state::Trial::Due))
+    }
+}
