@@ -54,6 +54,7 @@ impl Heap {
                 self.entries.push((rank, id));
                 self.entries.len() - 1
             }
+            place if self.entries[place as usize].0 == rank => return,
             place => {
                 self.entries[place as usize].0 = rank;
                 place as usize

@@ -3,6 +3,7 @@
 //! placeholder
 
 mod admit;
+mod build;
 mod config;
 mod control;
 
@@ -10,6 +11,8 @@ mod health;
 mod heap;
 mod models;
 mod refusal;
+mod ring;
+mod select;
 mod snapshot;
 mod state;
 mod structure;

@@ -9,10 +9,7 @@ use crate::{
     policy::{Cost, Quota, Timestamp, TokenBucket},
 };
 
-use super::{ModelId, heap::Heap};
-
-/// A turn of weight 1: fine enough for any weight, coarse enough for 10¹⁰ turns.
-const STRIDE: u64 = 1 << 28;
+use super::{ModelId, ring::Ring};
 
 /// What the provider meters as one.
 #[derive(Clone, Debug)]
@@ -127,16 +124,6 @@ pub(super) struct Seat {
     pub(super) number: u32,
 }
 
-/// The usable keys of a scope, the one whose turn it is first.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Ring {
-    turns: Heap,
-    clock: u64,
-    taken: u64,
-    /// Of all keys in it together.
-    pub(super) weight: u64,
-}
-
 /// How many attempts ended with which verdict.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Totals {
@@ -157,55 +144,6 @@ impl Totals {
     pub(super) fn count(&mut self, verdict: Verdict) {
         self.counts[verdict as usize] += 1;
     }
-}
-
-// === impl Ring ===
-
-impl Ring {
-    pub(super) fn is_empty(&self) -> bool {
-        self.turns.is_empty()
-    }
-
-    /// Puts a key in that was not; it comes at the end of the present round.
-    pub(super) fn add(&mut self, number: u32, weight: u32) {
-        self.weight += u64::from(weight);
-        self.turns.set(number, (self.clock, self.taken));
-    }
-
-    pub(super) fn remove(&mut self, number: u32, weight: u32) {
-        self.weight -= u64::from(weight);
-        self.turns.remove(number);
-    }
-
-    /// The key whose turn it is.
-    #[inline]
-    pub(super) fn first(&self) -> Option<u32> {
-        self.turns.first().map(|(_, number)| number)
-    }
-
-    /// Its turn is over; the next comes after a time inverse to `weight`.
-    #[inline]
-    pub(super) fn turn(&mut self, number: u32, weight: u32) {
-        let Some(((turn, _), first)) = self.turns.first() else {
-            return;
-        };
-        debug_assert_eq!(first, number, "the first has its turn");
-        self.clock = turn.max(self.clock);
-        self.taken += 1;
-        let next = self.clock.saturating_add(stride(u64::from(weight)));
-        self.turns.set(number, (next, self.taken));
-    }
-
-    #[cfg(test)]
-    pub(super) fn steps(&self) -> u64 {
-        self.turns.steps
-    }
-}
-
-/// How far on the next turn is of what has this weight.
-#[inline]
-pub(super) fn stride(weight: u64) -> u64 {
-    (STRIDE / weight.max(1)).max(1)
 }
 
 // === impl Lane ===

@@ -1,5 +1,5 @@
 use std::{
-    collections::{BTreeSet, HashMap, VecDeque},
+    collections::{HashMap, VecDeque},
     sync::Arc,
 };
 
@@ -7,9 +7,10 @@ use crate::policy::{Cost, Reservation, Timestamp};
 
 use super::{
     ModelId, PoolConfig, Strategy, Transition,
-    config::{ClassConfig, KeyConfig, Rests, ScopeConfig},
-    models::{Models, Pattern, class_of},
-    state::{Access, Credit, Key, Lane, Ring, Scope, Seat, Standing, Totals},
+    config::Rests,
+    models::Models,
+    ring::Ring,
+    state::{Access, Credit, Key, Lane, Scope, Seat, Standing},
     view::{Spot, View},
 };
 
@@ -203,152 +204,6 @@ impl Pool {
             self.untold.pop_front();
         }
         self.untold.push_back(transition);
-    }
-
-    /// Adds a scope without keys, in the place of one that is long gone if there is one.
-    pub(super) fn add_scope(&mut self, config: &ScopeConfig, now: Timestamp) {
-        let free = self.free_scopes.pop();
-        let index = free.unwrap_or(self.scopes.len() as u32);
-        let generation = free.map_or(0, |free| self.scopes[free as usize].generation + 1);
-        let scope = Scope {
-            name: Arc::clone(&config.name),
-            generation,
-            keys: Vec::new(),
-            lanes: Vec::new(),
-            credit: Credit::Fine,
-            access: Access::Open,
-            ring: Ring::default(),
-            rings: HashMap::new(),
-            retrials: BTreeSet::new(),
-            trials: 0,
-            in_flight: 0,
-            totals: Totals::default(),
-        };
-        match free {
-            Some(free) => self.scopes[free as usize] = scope,
-            None => self.scopes.push(scope),
-        }
-        self.names.insert(Arc::clone(&config.name), index);
-        self.set_classes(index, &config.classes, now);
-    }
-
-    /// Gives a scope these classes, and one for all other models. Those of the same models keep
-    /// their state. Says whether any quota changed.
-    pub(super) fn set_classes(
-        &mut self,
-        scope: u32,
-        classes: &[ClassConfig],
-        now: Timestamp,
-    ) -> bool {
-        let mut old = std::mem::take(&mut self.scopes[scope as usize].lanes);
-        let mut is_changed = false;
-        let mut lanes = Vec::with_capacity(classes.len() + 1);
-        let has_default = classes.iter().any(|class| class.patterns.is_empty());
-        let wanted = classes
-            .iter()
-            .map(|class| (&class.patterns[..], Some(&class.quota)));
-        for (patterns, quota) in wanted.chain((!has_default).then_some((&[][..], None))) {
-            let lane = match old.iter().position(|(of, _)| of == patterns) {
-                Some(at) => old.swap_remove(at).1,
-                None => {
-                    is_changed |= quota.is_some();
-                    self.add_lane(Lane::new(scope, quota, now))
-                }
-            };
-            let state = &mut self.lanes[lane as usize];
-            if state.quota.as_ref() != quota {
-                state.set_quota(quota, now);
-                is_changed = true;
-            }
-            lanes.push((patterns.to_vec(), lane));
-        }
-        is_changed |= !old.is_empty();
-        for (_, lane) in old {
-            self.remove_lane(lane);
-        }
-        self.scopes[scope as usize].lanes = lanes;
-        is_changed
-    }
-
-    fn add_lane(&mut self, lane: Lane) -> u32 {
-        if let Some(free) = self.free_lanes.pop() {
-            self.lanes[free as usize] = lane;
-            return free;
-        }
-        self.lanes.push(lane);
-        self.lanes.len() as u32 - 1
-    }
-
-    pub(super) fn remove_lane(&mut self, lane: u32) {
-        let state = &mut self.lanes[lane as usize];
-        state.is_removed = true;
-        if state.in_flight == 0 {
-            self.free_lanes.push(lane);
-        }
-    }
-
-    /// Adds a usable key.
-    pub(super) fn add_key(&mut self, scope: u32, config: &KeyConfig) {
-        let free = self.free_keys.pop();
-        let index = free.unwrap_or(self.keys.len() as u32);
-        let generation = free.map_or(0, |free| self.keys[free as usize].generation + 1);
-        let key = Key {
-            alias: Arc::clone(&config.alias),
-            weight: config.weight,
-            scope,
-            number: 0,
-            generation,
-            standing: Standing::Usable,
-            denied: Vec::new(),
-            in_flight: 0,
-            totals: Totals::default(),
-        };
-        match free {
-            Some(free) => self.keys[free as usize] = key,
-            None => self.keys.push(key),
-        }
-        self.aliases.insert(Arc::clone(&config.alias), index);
-        self.scopes[scope as usize].keys.push(index);
-    }
-
-    /// Makes all rings and views anew, for a configuration whose scopes and keys are there.
-    pub(super) fn rebuild(&mut self, config: &PoolConfig, now: Timestamp) {
-        for index in 0..self.scopes.len() {
-            let scope = &mut self.scopes[index];
-            (scope.ring, scope.rings) = (Ring::default(), HashMap::new());
-            for (number, &key) in scope.keys.iter().enumerate() {
-                let key = &mut self.keys[key as usize];
-                key.number = number as u32;
-                if key.standing.is_usable() {
-                    scope.ring.add(key.number, key.weight);
-                }
-            }
-        }
-        self.models.set_routes(config);
-        self.claimed.clear();
-        self.found = None;
-        for lane in &mut self.lanes {
-            (lane.is_claimed, lane.seats) = (false, Vec::new());
-        }
-        self.views.clear();
-        for route in self.models.routes().to_vec() {
-            self.views.push(View::default());
-            for scope in &config.scopes {
-                let lane = self.lane_of(scope, &route);
-                self.add_seat(self.views.len() - 1, lane);
-            }
-        }
-        for lane in 0..self.lanes.len() as u32 {
-            self.place(lane, now);
-        }
-    }
-
-    /// The lane that serves calls of `route` in `scope`.
-    fn lane_of(&self, scope: &ScopeConfig, route: &Pattern) -> u32 {
-        let lanes = &self.scopes[self.names[&scope.name] as usize].lanes;
-        let default = || lanes.iter().position(|(patterns, _)| patterns.is_empty());
-        let index = class_of(scope, route).or_else(default);
-        lanes[index.expect("every scope has a default class")].1
     }
 
     pub(super) fn add_seat(&mut self, view: usize, lane: u32) {

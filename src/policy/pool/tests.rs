@@ -27,7 +27,10 @@ impl Rng for Bits {
     }
 }
 
-const NO_JITTER: Bits = Bits(0);
+/// Rests are exact.
+const fn no_jitter() -> Bits {
+    Bits(0)
+}
 
 fn secs(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
@@ -96,7 +99,7 @@ fn is_free(pool: &mut Pool, model: &str, now: Timestamp) -> bool {
 fn call(pool: &mut Pool, model: &str, outcome: Outcome, now: Timestamp) -> (String, Absorbed) {
     let pick = take(pool, model, now);
     let alias = pool.alias(&pick).to_string();
-    let absorbed = pool.report(&pick, &outcome, now, &mut NO_JITTER);
+    let absorbed = pool.report(&pick, &outcome, now, &mut no_jitter());
     pool.release(pick, Settlement::AsReserved, now);
     (alias, absorbed)
 }

@@ -5,7 +5,7 @@ fn a_longer_hint_extends_a_running_rest_and_a_shorter_one_does_not_cut_it() {
     let mut pool = pool(scopes(&[1]));
     let calls: Vec<_> = (0..3).map(|_| take(&mut pool, OPUS, T0)).collect();
     for (pick, (hint, rests)) in calls.iter().zip([(10, 10), (30, 30), (5, 30)]) {
-        let absorbed = pool.report(pick, &throttled(hint), T0, &mut NO_JITTER);
+        let absorbed = pool.report(pick, &throttled(hint), T0, &mut no_jitter());
         assert_eq!(absorbed, Absorbed::Again(T0 + secs(rests)));
         assert_eq!(rest_of(&pool, 0, T0), Some(T0 + secs(rests)));
     }
@@ -111,7 +111,7 @@ fn a_rejected_key_is_tried_again_slowly_when_asked_to_with_one_call_at_a_time() 
         &trial,
         &verdict(Verdict::KeyRejected),
         second,
-        &mut NO_JITTER,
+        &mut no_jitter(),
     );
     assert_eq!(again, Absorbed::Again(second + secs(60)));
 
@@ -124,7 +124,7 @@ fn a_rejected_key_is_tried_again_slowly_when_asked_to_with_one_call_at_a_time() 
     );
     let _ = pool.undo(lost, third);
     let good = take(&mut pool, OPUS, third);
-    let _ = pool.report(&good, &Outcome::SUCCESS, third, &mut NO_JITTER);
+    let _ = pool.report(&good, &Outcome::SUCCESS, third, &mut no_jitter());
     assert_eq!(state(&pool), KeyState::Usable);
     assert!(
         is_free(&mut pool, OPUS, third),
@@ -179,7 +179,7 @@ fn a_scope_without_credit_is_probed_by_exactly_one_call_until_one_succeeds() {
         let probe = take(&mut pool, OPUS, now);
         assert_eq!(pool.snapshot(now)[0].state(), ScopeState::Probing);
         assert!(!is_free(&mut pool, OPUS, now + secs(3_600)), "one alone");
-        let _ = pool.report(&probe, &verdict(Verdict::Exhausted), now, &mut NO_JITTER);
+        let _ = pool.report(&probe, &verdict(Verdict::Exhausted), now, &mut no_jitter());
         pool.release(probe, Settlement::AsReserved, now);
         now = now + PoolConfig::EXHAUSTED_REST;
     }
@@ -190,12 +190,12 @@ fn a_scope_without_credit_is_probed_by_exactly_one_call_until_one_succeeds() {
     ] {
         let probe = take(&mut pool, OPUS, now);
         assert!(!is_free(&mut pool, OPUS, now));
-        let _ = pool.report(&probe, &verdict(nothing), now, &mut NO_JITTER);
+        let _ = pool.report(&probe, &verdict(nothing), now, &mut no_jitter());
         pool.release(probe, Settlement::Unsent, now);
     }
     let probe = take(&mut pool, OPUS, now);
     let _ = told(&mut pool);
-    let _ = pool.report(&probe, &Outcome::SUCCESS, now, &mut NO_JITTER);
+    let _ = pool.report(&probe, &Outcome::SUCCESS, now, &mut no_jitter());
     let scope = "a".into();
     assert_eq!(told(&mut pool), [Transition::Reopened { scope }]);
     assert!(
@@ -212,12 +212,22 @@ fn an_earlier_probe_does_not_end_a_later_one() {
     call(&mut pool, OPUS, verdict(Verdict::Exhausted), T0);
     let first = T0 + PoolConfig::EXHAUSTED_REST;
     let early = take(&mut pool, OPUS, first);
-    let _ = pool.report(&early, &verdict(Verdict::Exhausted), first, &mut NO_JITTER);
+    let _ = pool.report(
+        &early,
+        &verdict(Verdict::Exhausted),
+        first,
+        &mut no_jitter(),
+    );
     let second = first + PoolConfig::EXHAUSTED_REST;
     let late = take(&mut pool, OPUS, second);
-    let _ = pool.report(&early, &Outcome::SUCCESS, second, &mut NO_JITTER);
+    let _ = pool.report(&early, &Outcome::SUCCESS, second, &mut no_jitter());
     assert_eq!(pool.snapshot(second)[0].state(), ScopeState::Probing);
-    let _ = pool.report(&early, &verdict(Verdict::Exhausted), second, &mut NO_JITTER);
+    let _ = pool.report(
+        &early,
+        &verdict(Verdict::Exhausted),
+        second,
+        &mut no_jitter(),
+    );
     pool.release(early, Settlement::AsReserved, second);
     assert_eq!(pool.snapshot(second)[0].state(), ScopeState::Probing);
     let _ = pool.undo(late, second);
@@ -234,7 +244,7 @@ fn a_shorter_word_about_the_credit_does_not_cut_a_longer_one() {
     let long = verdict(Verdict::Exhausted).after(secs(100));
     let short = verdict(Verdict::Exhausted).after(secs(50));
     for outcome in [long, short] {
-        let absorbed = pool.report(&calls[0], &outcome, T0, &mut NO_JITTER);
+        let absorbed = pool.report(&calls[0], &outcome, T0, &mut no_jitter());
         assert_eq!(absorbed, Absorbed::Again(T0 + secs(100)));
     }
     for pick in calls {
@@ -272,7 +282,7 @@ fn a_denied_model_is_denied_once_per_key() {
     let both = [take(&mut pool, OPUS, T0), take(&mut pool, OPUS, T0)];
     let twice = [&both[0], &both[0], &both[1]];
     let absorbed =
-        twice.map(|pick| pool.report(pick, &verdict(Verdict::ModelDenied), T0, &mut NO_JITTER));
+        twice.map(|pick| pool.report(pick, &verdict(Verdict::ModelDenied), T0, &mut no_jitter()));
     assert_eq!(absorbed[1], Absorbed::Again(T0));
     let Absorbed::Never(why) = &absorbed[2] else {
         panic!("{absorbed:?}");
@@ -344,7 +354,7 @@ fn after_a_rest_without_quota_calls_keep_a_distance_until_one_succeeds() {
     call(&mut pool, OPUS, throttled(5), T0);
     let mut now = T0 + secs(5);
     let first = take(&mut pool, OPUS, now);
-    let _ = pool.report(&old, &Outcome::SUCCESS, now, &mut NO_JITTER);
+    let _ = pool.report(&old, &Outcome::SUCCESS, now, &mut no_jitter());
     assert!(
         !is_free(&mut pool, OPUS, now + millis(49)),
         "an old success tells nothing"
@@ -352,7 +362,7 @@ fn after_a_rest_without_quota_calls_keep_a_distance_until_one_succeeds() {
     now = now + millis(50);
     let second = take(&mut pool, OPUS, now);
     assert!(!is_free(&mut pool, OPUS, now));
-    let _ = pool.report(&first, &Outcome::SUCCESS, now, &mut NO_JITTER);
+    let _ = pool.report(&first, &Outcome::SUCCESS, now, &mut no_jitter());
     for _ in 0..10 {
         let _ = take(&mut pool, OPUS, now);
     }
@@ -376,7 +386,7 @@ fn old_transitions_are_forgotten_when_nobody_asks_for_them() {
     let mut pool = pool(scopes(&[1]));
     let pick = take(&mut pool, OPUS, T0);
     for n in 0..2_000 {
-        let _ = pool.report(&pick, &throttled(1), T0 + secs(n), &mut NO_JITTER);
+        let _ = pool.report(&pick, &throttled(1), T0 + secs(n), &mut no_jitter());
     }
     let told = told(&mut pool);
     assert_eq!(told.len(), 1_024);

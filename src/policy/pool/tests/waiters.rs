@@ -209,7 +209,7 @@ fn nobody_can_ever_serve_is_said_at_once_with_a_reason_for_each_key() {
     let mut of = |alias: &str, verdict: Verdict| {
         let pick = picks.iter().find(|pick| &**pool.alias(pick) == alias);
         let pick = pick.expect("every key was picked");
-        pool.report(pick, &Outcome::new(verdict), T0, &mut NO_JITTER)
+        pool.report(pick, &Outcome::new(verdict), T0, &mut no_jitter())
     };
     let _ = of("b1", Verdict::Region);
     let _ = of("a1", Verdict::KeyRejected);
