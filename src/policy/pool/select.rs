@@ -166,11 +166,7 @@ impl Pool {
             Credit::Spent(until) => until,
             Credit::Probing(_) => Timestamp::MAX,
         };
-        if !self.ring(index, view).is_empty() {
-            return paid_at;
-        }
-        let retrial = scope.retrials.first();
-        paid_at.max(retrial.map_or(Timestamp::MAX, |&(at, _)| at))
+        paid_at.max(self.keyed_at(index, view).unwrap_or(Timestamp::MAX))
     }
 
     /// The lane that serves a call of this cost soonest, among the first that wait in each tier.

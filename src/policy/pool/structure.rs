@@ -236,14 +236,10 @@ impl Pool {
         if lane.is_removed || scope.access != Access::Open {
             return Spot::Out;
         }
-        let mut at = match (
-            self.ring(lane.scope, view).is_empty(),
-            scope.retrials.first(),
-        ) {
-            (false, _) => Timestamp::ZERO,
-            (true, _) if scope.trials > 0 => return Spot::Full,
-            (true, Some(&(retrial, _))) => retrial,
-            (true, None) => return Spot::Out,
+        let mut at = match self.keyed_at(lane.scope, view) {
+            Some(at) => at,
+            None if scope.trials > 0 => return Spot::Full,
+            None => return Spot::Out,
         };
         if lane.is_claimed {
             return Spot::Claimed;
@@ -273,6 +269,23 @@ impl Pool {
             Strategy::LeastInFlight => (lane.in_flight as u64, lane.last_taken),
             Strategy::LeastRecentlyUsed => (lane.last_used.as_nanos(), lane.last_taken),
         })
+    }
+
+    /// Since when a scope has a usable key for the calls of a view, or when one is to be tried
+    /// again.
+    #[inline]
+    pub(super) fn keyed_at(&self, scope: u32, view: usize) -> Option<Timestamp> {
+        if !self.ring(scope, view).is_empty() {
+            return Some(Timestamp::ZERO);
+        }
+        let model = self.views[view].model;
+        let is_allowed = |key: u32| {
+            let denied = &self.keys[key as usize].denied;
+            model.is_none_or(|model| !denied.contains(&model))
+        };
+        let mut retrials = self.scopes[scope as usize].retrials.iter();
+        let next = retrials.find(|(_, key)| is_allowed(*key));
+        next.map(|&(at, _)| at)
     }
 
     /// The usable keys of a scope for the calls of a view.

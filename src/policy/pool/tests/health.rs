@@ -149,6 +149,33 @@ fn a_trial_that_is_due_joins_the_keys_that_are_usable() {
 }
 
 #[test]
+fn a_trial_is_no_help_to_a_model_that_the_key_may_not_use() {
+    let config = PoolConfig::builder().scope(scopes(&[2]).remove(0));
+    let config = config.reprobe_rejected(secs(60)).build().expect("valid");
+    let mut pool = Pool::new(&config, T0);
+    let [a1, a2] = [take(&mut pool, OPUS, T0), take(&mut pool, OPUS, T0)];
+    let _ = pool.report(&a1, &verdict(Verdict::ModelDenied), T0, &mut no_jitter());
+    let _ = pool.report(&a1, &verdict(Verdict::KeyRejected), T0, &mut no_jitter());
+    let absorbed = pool.report(
+        &a2,
+        &verdict(Verdict::KeyRejected),
+        T0 + secs(5),
+        &mut no_jitter(),
+    );
+    assert_eq!(
+        absorbed,
+        Absorbed::Again(T0 + secs(65)),
+        "that of the other key"
+    );
+    assert!(!is_free(&mut pool, OPUS, T0 + secs(60)));
+    assert_eq!(served(&mut pool, 1, T0 + secs(65)), ["a2"]);
+    pool.disable("a2", T0).expect("known");
+    assert!(!is_free(&mut pool, OPUS, T0 + secs(65)));
+    assert!(is_free(&mut pool, "claude-haiku", T0 + secs(65)));
+    drop((a1, a2));
+}
+
+#[test]
 fn used_up_credit_is_no_rate_limit() {
     let mut pool = pool(scopes(&[2, 1]));
     let (first, absorbed) = call(&mut pool, OPUS, verdict(Verdict::Exhausted), T0);
