@@ -19,7 +19,7 @@ const MOST_UNTOLD: usize = 1_024;
 
 /// Scopes, their keys and what is known of their health: who serves a call, and when.
 ///
-/// See the [module](self) for the rules and an example.
+/// See the [module](crate::policy::pool) for the rules and an example.
 #[derive(Clone, Debug)]
 pub struct Pool {
     pub(super) strategy: Strategy,
