@@ -103,13 +103,14 @@ impl Pool {
         let weight = self.scopes[scope_index as usize].ring.weight;
 
         self.taken += 1;
+        self.events += 1;
         let state = &mut self.lanes[lane as usize];
         let bucket = state.bucket.as_mut();
         let reservation = bucket.map(|bucket| bucket.take_late(&ask.cost, at, now));
         state.in_flight += 1;
         state.reference = ask.cost;
         state.last_taken = self.taken;
-        state.last_used = now;
+        state.last_used = self.events;
         if !state.gap.is_zero() {
             state.next_at = now + state.gap;
         }
@@ -160,6 +161,7 @@ impl Pool {
 
     /// Returns a pick whose call is over.
     pub fn release(&mut self, mut pick: Pick, settlement: Settlement, now: Timestamp) {
+        self.events += 1;
         let lane = &mut self.lanes[pick.lane as usize];
         // What has not changed need not be put in order again.
         let mut is_moved = lane.is_full()
@@ -179,7 +181,7 @@ impl Pool {
             lane.free_since = now;
         }
         lane.in_flight -= 1;
-        lane.last_used = now;
+        lane.last_used = self.events;
         if lane.is_removed && lane.in_flight == 0 {
             self.free_lanes.push(pick.lane);
         }

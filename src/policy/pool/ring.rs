@@ -20,8 +20,8 @@ enum Turns {
         places: Vec<u32>,
         next: usize,
     },
-    /// In proportion to weights, by the time of the next turn and of the last.
-    Weighted { heap: Heap, clock: u64, taken: u64 },
+    /// In proportion to weights, by the time of the next turn.
+    Weighted { heap: Heap, clock: u64 },
 }
 
 const ABSENT: u32 = u32::MAX;
@@ -32,7 +32,6 @@ impl Ring {
             Strategy::Weighted => Turns::Weighted {
                 heap: Heap::default(),
                 clock: 0,
-                taken: 0,
             },
             _ => Turns::Equal {
                 numbers: Vec::new(),
@@ -61,10 +60,7 @@ impl Ring {
                 places[number as usize] = numbers.len() as u32;
                 numbers.push(number);
             }
-            Turns::Weighted { heap, clock, taken } => {
-                *taken += 1;
-                heap.set(number, (*clock, *taken));
-            }
+            Turns::Weighted { heap, clock } => heap.set(number, *clock),
         }
     }
 
@@ -103,12 +99,11 @@ impl Ring {
                 }
                 Some(number)
             }
-            Turns::Weighted { heap, clock, taken } => {
-                let ((turn, _), number) = heap.first()?;
+            Turns::Weighted { heap, clock } => {
+                let (turn, number) = heap.first()?;
                 *clock = turn.max(*clock);
-                *taken += 1;
                 let weight = u64::from(weight(number));
-                heap.set(number, (clock.saturating_add(stride(weight)), *taken));
+                heap.set(number, clock.saturating_add(stride(weight)));
                 Some(number)
             }
         }

@@ -1,10 +1,10 @@
-use std::sync::Arc;
+use std::{cmp::Reverse, sync::Arc};
 
 use crate::policy::{Cost, CostTooLarge, Timestamp};
 
 use super::{
     Ask, NobodyCanServe, Pool, Strategy, Transition, Unservable, WhyNot,
-    heap::{FRONT, Rank},
+    heap::FRONT,
     refusal::MOST_NAMED,
     state::{Access, Credit, Key, Standing},
 };
@@ -55,7 +55,7 @@ impl Pool {
     /// The lane that serves `ask` at `now`, if one can.
     pub(super) fn find(&mut self, ask: &Ask, now: Timestamp) -> Option<u32> {
         let view = self.models.get(ask.model).view;
-        let mut best: Option<(u32, u64, Rank)> = None;
+        let mut best = None;
         for tier in 0..self.views[view].tiers.len() {
             while let Some((at, lane)) = self.views[view].tiers[tier].next() {
                 if at > now {
@@ -70,13 +70,13 @@ impl Pool {
             if self.views[view].tiers.len() == 1 {
                 return Some(lane);
             }
-            let (share, rank) = self.merit(lane, now);
-            if best.is_none_or(|(_, most, first)| share > most || share == most && rank < first) {
-                best = Some((lane, share, rank));
+            let merit = self.merit(lane, now);
+            if best.is_none_or(|(most, _)| merit > most) {
+                best = Some((merit, lane));
             }
         }
         match best {
-            Some((lane, ..)) => Some(lane),
+            Some((_, lane)) => Some(lane),
             // What waits to serve a large call again may serve a small one now.
             None => self.early(view, &ask.cost, now),
         }
@@ -112,8 +112,7 @@ impl Pool {
                 } else if looks == 1 {
                     return Some(lane);
                 } else {
-                    let (share, rank) = self.merit(lane, now);
-                    let merit = (share, std::cmp::Reverse(rank));
+                    let merit = self.merit(lane, now);
                     if best.is_none_or(|(most, _)| merit > most) {
                         best = Some((merit, lane));
                     }
@@ -131,16 +130,14 @@ impl Pool {
         }
     }
 
-    /// What decides between lanes: the larger share, then the smaller rank.
-    fn merit(&self, lane: u32, now: Timestamp) -> (u64, Rank) {
+    /// What decides between lanes: the larger share, then the earlier turn.
+    fn merit(&self, lane: u32, now: Timestamp) -> (u64, Reverse<u64>) {
         let lane = &self.lanes[lane as usize];
-        let last = lane.last_taken;
-        match self.strategy {
-            Strategy::MostHeadroom => (lane.headroom(now), (0, last)),
-            Strategy::RoundRobin | Strategy::Weighted => (0, (lane.turn, last)),
-            Strategy::LeastInFlight => (0, (lane.in_flight as u64, last)),
-            Strategy::LeastRecentlyUsed => (0, (lane.last_used.as_nanos(), last)),
-        }
+        let share = match self.strategy {
+            Strategy::MostHeadroom => lane.headroom(now),
+            _ => 0,
+        };
+        (share, Reverse(lane.turn_of(self.strategy)))
     }
 
     /// Whether a lane serves a call of this cost at `now`.

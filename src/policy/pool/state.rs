@@ -9,7 +9,7 @@ use crate::{
     policy::{Cost, Quota, Timestamp, TokenBucket},
 };
 
-use super::{ModelId, ring::Ring};
+use super::{ModelId, Strategy, ring::Ring};
 
 /// What the provider meters as one.
 #[derive(Clone, Debug)]
@@ -111,7 +111,8 @@ pub(super) struct Lane {
     pub(super) reference: Cost,
     pub(super) turn: u64,
     pub(super) last_taken: u64,
-    pub(super) last_used: Timestamp,
+    /// When it was last taken or released, in such events.
+    pub(super) last_used: u64,
     pub(super) is_claimed: bool,
     pub(super) seats: Vec<Seat>,
 }
@@ -166,7 +167,7 @@ impl Lane {
             reference: Cost::ZERO,
             turn: 0,
             last_taken: 0,
-            last_used: Timestamp::ZERO,
+            last_used: 0,
             is_claimed: false,
             seats: Vec::new(),
         };
@@ -192,6 +193,18 @@ impl Lane {
     #[inline]
     pub(super) fn is_full(&self) -> bool {
         self.in_flight >= self.most
+    }
+
+    /// Its place in the order of choice, without regard to quotas.
+    #[inline]
+    pub(super) fn turn_of(&self, strategy: Strategy) -> u64 {
+        match strategy {
+            Strategy::MostHeadroom => self.last_taken,
+            Strategy::RoundRobin | Strategy::Weighted => self.turn,
+            // Equals take turns, for 2⁴⁴ calls.
+            Strategy::LeastInFlight => (self.in_flight as u64) << 44 | self.last_taken,
+            Strategy::LeastRecentlyUsed => self.last_used,
+        }
     }
 
     /// Whether it is not at rest at `now`.

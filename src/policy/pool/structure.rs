@@ -41,6 +41,8 @@ pub struct Pool {
     /// The turn of the lane that was taken last, and how often one was taken.
     pub(super) clock: u64,
     pub(super) taken: u64,
+    /// How often one was taken or released.
+    pub(super) events: u64,
     pub(super) untold: VecDeque<Transition>,
     /// Places of what was removed and has no call in flight any more.
     pub(super) free_scopes: Vec<u32>,
@@ -149,6 +151,7 @@ impl Pool {
             found: None,
             clock: 0,
             taken: 0,
+            events: 0,
             untold: VecDeque::new(),
             free_scopes: Vec::new(),
             free_keys: Vec::new(),
@@ -262,12 +265,13 @@ impl Pool {
         Spot::Ready(match self.strategy {
             Strategy::MostHeadroom => {
                 let full_at = lane.bucket.as_ref().map(|bucket| bucket.full_at());
-                let is_spent = full_at.filter(|&full_at| full_at > now);
-                (is_spent.map_or(0, Timestamp::as_nanos), lane.last_taken)
+                match full_at.filter(|&full_at| full_at > now) {
+                    // Those that are full come first, and take turns.
+                    None => lane.last_taken,
+                    Some(full_at) => full_at.as_nanos() | 1 << 63,
+                }
             }
-            Strategy::RoundRobin | Strategy::Weighted => (lane.turn, lane.last_taken),
-            Strategy::LeastInFlight => (lane.in_flight as u64, lane.last_taken),
-            Strategy::LeastRecentlyUsed => (lane.last_used.as_nanos(), lane.last_taken),
+            _ => lane.turn_of(self.strategy),
         })
     }
 

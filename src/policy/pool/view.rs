@@ -1,9 +1,6 @@
 use crate::policy::{Cost, CostTooLarge, Quota, Timestamp, TokenBucket};
 
-use super::{
-    ModelId,
-    heap::{Heap, Rank},
-};
+use super::{ModelId, heap::Heap};
 
 /// All lanes that calls of one route can use, or of one model that some key may not use.
 #[derive(Clone, Debug, Default)]
@@ -44,7 +41,7 @@ pub(super) struct Tier {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Spot {
     /// In the order of choice.
-    Ready(Rank),
+    Ready(u64),
     /// Serving again from an instant on.
     At(Timestamp),
     /// Serving again when a call ends.
@@ -126,7 +123,7 @@ impl Tier {
             }
             Spot::At(at) => {
                 self.ready.remove(number);
-                self.waiting.set(number, (at.as_nanos(), 0));
+                self.waiting.set(number, at.as_nanos());
                 Kind::Ordered
             }
             Spot::Full | Spot::Claimed | Spot::Out => {
@@ -151,7 +148,7 @@ impl Tier {
     /// When the first of those that wait can serve.
     #[inline]
     pub(super) fn next(&self) -> Option<(Timestamp, u32)> {
-        let ((at, _), number) = self.waiting.first()?;
+        let (at, number) = self.waiting.first()?;
         Some((Timestamp::from_nanos(at), self.lanes[number as usize]))
     }
 }

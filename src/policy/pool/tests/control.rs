@@ -208,6 +208,8 @@ fn a_draining_key_ends_its_calls_and_is_then_disabled() {
     assert_eq!(told(&mut pool), [drained]);
     pool.drain("a2", T0).expect("known");
     assert_eq!(told(&mut pool).len(), 1, "idle keys are drained at once");
+    pool.drain("a2", T0).expect("known");
+    assert_eq!(told(&mut pool), [], "it is drained already");
     assert!(!is_free(&mut pool, OPUS, T0));
 }
 

@@ -226,7 +226,8 @@ fn a_scope_that_comes_back_does_not_catch_up() {
         assert_eq!(served(&mut pool, 100, T0), ["b1"; 100]);
         pool.enable("a1", T0).expect("known");
         let names = served(&mut pool, 10, T0);
-        assert_eq!(counts(&names), [("a1".into(), 5), ("b1".into(), 5)]);
+        let back = names.iter().filter(|name| *name == "a1").count();
+        assert!((5..=6).contains(&back), "{strategy:?}: {names:?}");
     }
 }
 
