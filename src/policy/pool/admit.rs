@@ -36,7 +36,9 @@ impl Pool {
     }
 
     /// Forgets all claims: a new pass over the waiters begins.
-    pub fn begin_pass(&mut self, now: Timestamp) {
+    pub fn begin_pass(&mut self) {
+        // A lane that became ready since is found by whoever asks next.
+        let now = self.seen;
         self.pass += 1;
         self.found = None;
         while let Some(lane) = self.claimed.pop() {
@@ -161,6 +163,7 @@ impl Pool {
 
     /// Returns a pick whose call is over.
     pub fn release(&mut self, mut pick: Pick, settlement: Settlement, now: Timestamp) {
+        self.seen = now;
         self.events += 1;
         let lane = &mut self.lanes[pick.lane as usize];
         // What has not changed need not be put in order again.
@@ -268,7 +271,7 @@ impl Pool {
     }
 
     /// Counts a waiter out.
-    pub fn left(&mut self, ask: &Ask, now: Timestamp) {
+    pub fn left(&mut self, ask: &Ask) {
         self.waiting -= 1;
         let waiting = &mut self.models.get_mut(ask.model).waiting;
         waiting.calls -= 1;
@@ -279,7 +282,7 @@ impl Pool {
         if self.waiting == 0 {
             // Nobody is left to begin the next pass.
             let found = self.found;
-            self.begin_pass(now);
+            self.begin_pass();
             self.found = found;
         }
     }

@@ -54,6 +54,7 @@ impl Pool {
 
     /// The lane that serves `ask` at `now`, if one can.
     pub(super) fn find(&mut self, ask: &Ask, now: Timestamp) -> Option<u32> {
+        self.seen = now;
         let view = self.models.get(ask.model).view;
         let mut best = None;
         for tier in 0..self.views[view].tiers.len() {

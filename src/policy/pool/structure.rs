@@ -35,6 +35,8 @@ pub struct Pool {
     /// Lanes claimed in the present pass.
     pub(super) claimed: Vec<u32>,
     pub(super) pass: u64,
+    /// The instant that a call was last looked for or released at.
+    pub(super) seen: Timestamp,
     pub(super) waiting: usize,
     /// What the last claim found ready.
     pub(super) found: Option<(Ask, u32)>,
@@ -147,6 +149,7 @@ impl Pool {
             names: HashMap::new(),
             claimed: Vec::new(),
             pass: 0,
+            seen: now,
             waiting: 0,
             found: None,
             clock: 0,

@@ -250,7 +250,7 @@ fn a_new_quota_takes_effect_with_calls_in_flight() {
     let first = take(&mut pool, OPUS, T0);
     let _ = pool.apply(&config([scope(2)]), T0 + secs(1));
     let ask = ask(&mut pool, OPUS);
-    pool.begin_pass(T0 + secs(2));
+    pool.begin_pass();
     assert_eq!(pool.claim(&ask, T0 + secs(2)), Claim::Ready(T0 + secs(1)));
     let second = take(&mut pool, OPUS, T0 + secs(2));
     let _ = pool.apply(&config([scope(1)]), T0 + secs(3));

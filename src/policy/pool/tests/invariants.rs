@@ -133,7 +133,7 @@ proptest! {
                     let model_id = pool.resolve(Some(MODELS[model]));
                     let ask = Ask::new(model_id, Cost::REQUEST.input_tokens(tokens));
                     let is_free = pool.is_free(&ask, now);
-                    pool.begin_pass(now);
+                    pool.begin_pass();
                     let claim = pool.claim(&ask, now);
                     let is_ready = matches!(claim, Claim::Ready(_));
                     prop_assert!(is_ready || !is_free);
@@ -152,10 +152,10 @@ proptest! {
                             prop_assert!(at > now);
                             // It is right: then, or never before, the call is served.
                             let mut later = pool.clone();
-                            later.begin_pass(at);
+                            later.begin_pass();
                             prop_assert!(matches!(later.claim(&ask, at), Claim::Ready(_)));
                             let mut early = pool.clone();
-                            early.begin_pass(at.before(Duration::from_nanos(1)));
+                            early.begin_pass();
                             let claim = early.claim(&ask, at.before(Duration::from_nanos(1)));
                             prop_assert_eq!(claim, Claim::At(at));
                             let expected = pool.expect(&ask, now).expect("it will be served");

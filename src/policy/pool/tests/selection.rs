@@ -286,14 +286,14 @@ fn a_small_call_passes_where_a_large_one_must_wait() {
     let _ = pool.take(&large, T0, T0);
     assert!(!pool.is_free(&large, T0));
     assert!(pool.is_free(&small, T0));
-    pool.begin_pass(T0);
+    pool.begin_pass();
     assert_eq!(pool.claim(&large, T0), Claim::At(T0 + millis(800)));
     assert_eq!(
         pool.claim(&small, T0),
         Claim::Nothing,
         "it waits its turn in one line"
     );
-    pool.begin_pass(T0);
+    pool.begin_pass();
     assert_eq!(pool.claim(&small, T0), Claim::Ready(T0));
 }
 
@@ -311,13 +311,13 @@ fn a_large_call_finds_the_one_scope_of_many_that_can_serve_it() {
     for _ in 0..49 {
         let _ = pool.take(&small, T0, T0);
     }
-    pool.begin_pass(T0);
+    pool.begin_pass();
     assert!(matches!(pool.claim(&large, T0), Claim::Ready(_)));
     let pick = pool.take(&large, T0, T0);
     assert_eq!(&**pool.alias(&pick), "k49");
     // All others have 700 left, which serves the small.
     for _ in 0..98 {
-        pool.begin_pass(T0);
+        pool.begin_pass();
         assert!(matches!(pool.claim(&small, T0), Claim::Ready(_)));
         let _ = pool.take(&small, T0, T0);
     }

@@ -14,7 +14,7 @@ fn steps(mut pool: Pool, calls: u64) -> u64 {
     let mut run = |pool: &mut Pool, calls: u64| {
         for _ in 0..calls {
             let ask = ask(pool, OPUS);
-            pool.begin_pass(now);
+            pool.begin_pass();
             match pool.claim(&ask, now) {
                 Claim::Ready(_) => {
                     let pick = pool.take(&ask, now, now);

@@ -9,7 +9,7 @@ fn each_waiter_claims_the_scope_that_serves_it_soonest_and_later_ones_see_the_re
     }
     let ask = ask(&mut pool, OPUS);
     for _ in 0..2 {
-        pool.begin_pass(T0);
+        pool.begin_pass();
         for seconds in [10, 20, 30] {
             assert_eq!(pool.claim(&ask, T0), Claim::At(T0 + secs(seconds)));
         }
@@ -22,7 +22,7 @@ fn each_waiter_claims_the_scope_that_serves_it_soonest_and_later_ones_see_the_re
         Ok(T0 + secs(10)),
         "what is claimed counts"
     );
-    pool.left(&ask, T0);
+    pool.left(&ask);
     assert!(pool.is_free(&ask, T0 + secs(60)), "nobody waits any more");
 }
 
@@ -35,7 +35,7 @@ fn a_caller_of_a_resting_class_blocks_nobody_who_can_use_another() {
     call(&mut pool, "opus", throttled(10), T0);
     let (resting, other) = (ask(&mut pool, "opus"), ask(&mut pool, "haiku"));
     assert_ne!(resting.line(), other.line());
-    pool.begin_pass(T0);
+    pool.begin_pass();
     assert_eq!(pool.claim(&resting, T0), Claim::At(T0 + secs(10)));
     assert!(matches!(pool.claim(&other, T0), Claim::Ready(_)));
 }
@@ -49,7 +49,7 @@ fn a_caller_of_an_excluded_model_blocks_nobody_who_can_use_the_key() {
     );
     assert_eq!(call(&mut pool, "denied", throttled(10), T0).0, "b1");
     let (denied, other) = (ask(&mut pool, "denied"), ask(&mut pool, "other"));
-    pool.begin_pass(T0);
+    pool.begin_pass();
     assert_eq!(pool.claim(&denied, T0), Claim::At(T0 + secs(10)));
     assert_eq!(pool.claim(&denied, T0), Claim::Nothing);
     assert!(matches!(pool.claim(&other, T0), Claim::Ready(_)));
@@ -69,14 +69,14 @@ fn all_resting_callers_wait_for_the_soonest_and_are_not_released_at_one_instant(
         let mut sent = Vec::new();
         let mut now = T0;
         for _ in 0..20 {
-            pool.begin_pass(now);
+            pool.begin_pass();
             let at = match pool.claim(&ask, now) {
                 Claim::At(at) => at,
                 Claim::Ready(_) => now,
                 other => panic!("{other:?}"),
             };
             now = at;
-            pool.begin_pass(now);
+            pool.begin_pass();
             assert!(matches!(pool.claim(&ask, now), Claim::Ready(since) if since <= now));
             sent.push(now);
             let _ = pool.take(&ask, now, now);
@@ -96,7 +96,7 @@ fn a_full_scope_serves_again_when_a_call_ends() {
     let second = take(&mut pool, OPUS, T0);
     let ask = ask(&mut pool, OPUS);
     assert!(!pool.is_free(&ask, T0));
-    pool.begin_pass(T0);
+    pool.begin_pass();
     assert_eq!(pool.claim(&ask, T0), Claim::OnRelease);
     assert_eq!(pool.claim(&ask, T0), Claim::Nothing);
     assert_eq!(
@@ -105,7 +105,7 @@ fn a_full_scope_serves_again_when_a_call_ends() {
         "nobody knows when a call ends"
     );
     pool.release(first, Settlement::AsReserved, T0 + secs(3));
-    pool.begin_pass(T0 + secs(4));
+    pool.begin_pass();
     let since = T0 + secs(3);
     assert_eq!(pool.claim(&ask, T0 + secs(4)), Claim::Ready(since));
     let _ = pool.undo(second, T0 + secs(5));
@@ -127,7 +127,7 @@ fn two_full_scopes_are_two_claims() {
     let _ = (take(&mut pool, OPUS, T0), take(&mut pool, OPUS, T0));
     let ask = ask(&mut pool, OPUS);
     for _ in 0..2 {
-        pool.begin_pass(T0);
+        pool.begin_pass();
         assert_eq!(pool.claim(&ask, T0), Claim::OnRelease);
         assert_eq!(pool.claim(&ask, T0), Claim::OnRelease);
         assert_eq!(pool.claim(&ask, T0), Claim::Nothing);
@@ -143,7 +143,7 @@ fn the_claims_of_a_line_are_bounded() {
     }
     let ask = ask(&mut pool, OPUS);
     for _ in 0..2 {
-        pool.begin_pass(T0);
+        pool.begin_pass();
         let claims = (0..100).take_while(|_| pool.claim(&ask, T0) == Claim::At(T0 + secs(1)));
         assert_eq!(claims.count(), 64);
     }
@@ -166,7 +166,7 @@ fn those_ahead_are_expected_to_be_served_by_all_scopes_together() {
     let seconds = [1, 1, 1, 2, 2, 3].map(|seconds| T0 + secs(seconds));
     assert_eq!(expected, seconds);
     for _ in 0..6 {
-        pool.left(&ask, T0);
+        pool.left(&ask);
     }
     assert_eq!(pool.expect(&ask, T0), Ok(T0 + secs(1)));
 }
@@ -240,7 +240,7 @@ fn nobody_can_ever_serve_is_said_at_once_with_a_reason_for_each_key() {
          a3 is disabled, a4 is draining, a5 is disabled, b1 is refused for the region"
     );
     assert!(std::error::Error::source(&why).is_some());
-    pool.begin_pass(T0);
+    pool.begin_pass();
     assert_eq!(pool.claim(&ask, T0), Claim::Never(why));
 }
 
