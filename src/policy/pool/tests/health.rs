@@ -134,6 +134,40 @@ fn a_rejected_key_is_tried_again_slowly_when_asked_to_with_one_call_at_a_time() 
     assert!(told(&mut pool).contains(&Transition::Accepted { alias }));
     pool.release(good, Settlement::AsReserved, third);
     assert_eq!(state(&pool), KeyState::Usable);
+    pool.disable("a1", third).expect("known");
+    let ask = ask(&mut pool, OPUS);
+    assert!(pool.expect(&ask, third).is_err(), "no trial is waited for");
+}
+
+#[test]
+fn an_earlier_trial_does_not_end_a_later_one() {
+    let config = PoolConfig::builder().scope(scopes(&[1]).remove(0));
+    let config = config.reprobe_rejected(secs(60)).build().expect("valid");
+    let mut pool = Pool::new(&config, T0);
+    call(&mut pool, OPUS, verdict(Verdict::KeyRejected), T0);
+    let early = take(&mut pool, OPUS, T0 + secs(60));
+    let rejected = verdict(Verdict::KeyRejected);
+    let _ = pool.report(&early, &rejected, T0 + secs(60), &mut no_jitter());
+    let now = T0 + secs(120);
+    let late = take(&mut pool, OPUS, now);
+    let _ = pool.report(&early, &Outcome::SUCCESS, now, &mut no_jitter());
+    assert_eq!(pool.snapshot(now)[0].keys()[0].state(), KeyState::OnTrial);
+    let _ = pool.report(&late, &Outcome::SUCCESS, now, &mut no_jitter());
+    assert_eq!(pool.snapshot(now)[0].keys()[0].state(), KeyState::Usable);
+    drop((early, late));
+}
+
+#[test]
+fn what_changes_nothing_is_not_told() {
+    for verdict in [Verdict::Throttled, Verdict::Exhausted] {
+        let mut pool = pool(scopes(&[1]));
+        let pick = take(&mut pool, OPUS, T0);
+        let outcome = Outcome::new(verdict).after(secs(9));
+        let _ = pool.report(&pick, &outcome, T0, &mut no_jitter());
+        let _ = pool.report(&pick, &outcome, T0, &mut no_jitter());
+        assert_eq!(told(&mut pool).len(), 1, "{verdict:?}");
+        drop(pick);
+    }
 }
 
 #[test]
