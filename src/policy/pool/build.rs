@@ -19,10 +19,10 @@ impl Pool {
     pub(super) fn add_scope(&mut self, config: &ScopeConfig, now: Timestamp) {
         let free = self.free_scopes.pop();
         let index = free.unwrap_or(self.scopes.len() as u32);
-        let generation = free.map_or(0, |free| self.scopes[free as usize].generation + 1);
         let scope = Scope {
             name: Arc::clone(&config.name),
-            generation,
+            // No pick of what was here before is left.
+            generation: 0,
             keys: Vec::new(),
             lanes: Vec::new(),
             credit: Credit::Fine,
@@ -101,13 +101,13 @@ impl Pool {
     pub(super) fn add_key(&mut self, scope: u32, config: &KeyConfig) {
         let free = self.free_keys.pop();
         let index = free.unwrap_or(self.keys.len() as u32);
-        let generation = free.map_or(0, |free| self.keys[free as usize].generation + 1);
         let key = Key {
             alias: Arc::clone(&config.alias),
             weight: config.weight,
             scope,
             number: 0,
-            generation,
+            // No pick of what was here before is left.
+            generation: 0,
             standing: Standing::Usable,
             denied: Vec::new(),
             in_flight: 0,

@@ -71,6 +71,10 @@ fn picks_of_what_was_removed_are_released_and_their_places_used_again() {
         let _ = pool.apply(&config([other.quota_for(["x"], per_minute(1))]), T0);
     }
     let sizes = (pool.scopes.len(), pool.keys.len(), pool.lanes.len());
+    let free = |pool: &Pool| {
+        let free = [&pool.free_scopes, &pool.free_keys, &pool.free_lanes];
+        free.map(Vec::len)
+    };
     assert!(sizes.0 <= 4 && sizes.1 <= 4 && sizes.2 <= 6, "{sizes:?}");
     let gone = pool.report(&a, &verdict(Verdict::KeyRejected), T0, &mut no_jitter());
     assert_eq!(gone, Absorbed::Again(T0));
@@ -78,7 +82,10 @@ fn picks_of_what_was_removed_are_released_and_their_places_used_again() {
     assert_eq!(gone, Absorbed::Again(T0));
     pool.release(a, Settlement::Unsent, T0);
     pool.release(b, Settlement::Used(Cost::REQUEST), T0);
+    // One scope with one key and two classes is in use.
+    assert_eq!(free(&pool), [sizes.0 - 1, sizes.1 - 1, sizes.2 - 2]);
     assert_eq!(served(&mut pool, 2, T0), ["k4", "k4"]);
+    assert_eq!(free(&pool), [sizes.0 - 1, sizes.1 - 1, sizes.2 - 2]);
     for round in 0..20 {
         let other = ScopeConfig::new(format!("y{round}")).key(format!("l{round}"));
         let _ = pool.apply(&config([other]), T0);
@@ -88,6 +95,17 @@ fn picks_of_what_was_removed_are_released_and_their_places_used_again() {
         (pool.scopes.len(), pool.keys.len(), pool.lanes.len()),
         sizes
     );
+}
+
+#[test]
+fn a_class_that_is_added_or_removed_is_a_change_of_the_scope() {
+    let scope = || scopes(&[1]).remove(0).quota(per_minute(60));
+    let mut pool = pool([scope()]);
+    let changed = [Change::ScopeChanged("a".into())];
+    let more = config([scope().quota_for(["opus"], per_minute(60))]);
+    assert_eq!(pool.apply(&more, T0), changed);
+    assert_eq!(pool.apply(&more, T0), []);
+    assert_eq!(pool.apply(&config([scope()]), T0), changed);
 }
 
 #[test]

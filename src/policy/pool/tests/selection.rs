@@ -249,6 +249,10 @@ fn least_recently_used_counts_ends_as_well() {
     let mut pool = with_strategy(Strategy::LeastRecentlyUsed, scopes(&[1, 1]));
     let first = take(&mut pool, OPUS, T0);
     let second = take(&mut pool, OPUS, T0 + secs(1));
+    let third = take(&mut pool, OPUS, T0 + secs(1));
+    let names = [&first, &second, &third].map(|pick| pool.alias(pick).to_string());
+    assert_eq!(names, ["a1", "b1", "a1"], "beginnings count");
+    pool.release(third, Settlement::AsReserved, T0 + secs(1));
     pool.release(second, Settlement::AsReserved, T0 + secs(2));
     pool.release(first, Settlement::AsReserved, T0 + secs(3));
     assert_eq!(served(&mut pool, 1, T0 + secs(4)), ["b1"]);

@@ -150,6 +150,82 @@ fn the_claims_of_a_line_are_bounded() {
 }
 
 #[test]
+fn claims_of_what_calls_in_flight_will_bring_are_bounded_too() {
+    let quota = Quota::builder().max_in_flight(1).build().expect("valid");
+    let many = (0..100).map(|n| ScopeConfig::new(n.to_string()).key(format!("k{n}")));
+    let mut pool = pool(many.map(|scope| scope.quota(quota.clone())));
+    for _ in 0..100 {
+        let _ = take(&mut pool, OPUS, T0);
+    }
+    let ask = ask(&mut pool, OPUS);
+    pool.begin_pass();
+    let claims = (0..100).take_while(|_| pool.claim(&ask, T0) == Claim::OnRelease);
+    assert_eq!(claims.count(), 64);
+}
+
+#[test]
+fn what_was_found_for_one_call_is_not_taken_for_another() {
+    let scope = scopes(&[1]).remove(0).quota_for(["opus"], per_minute(600));
+    let mut one = pool([scope]);
+    let (opus, haiku) = (ask(&mut one, "opus"), ask(&mut one, "haiku"));
+    one.begin_pass();
+    assert!(matches!(one.claim(&opus, T0), Claim::Ready(_)));
+    let pick = one.take(&haiku, T0, T0);
+    assert!(one.is_free(&opus, T0), "its class was left alone");
+    one.release(pick, Settlement::AsReserved, T0);
+
+    let mut two = pool(scopes(&[1, 1]));
+    let busy = take(&mut two, OPUS, T0);
+    let ask = ask(&mut two, OPUS);
+    two.begin_pass();
+    assert!(matches!(two.claim(&ask, T0), Claim::Ready(_)));
+    two.disable("b1", T0).expect("known");
+    let pick = two.take(&ask, T0, T0);
+    assert_eq!(&**two.alias(&pick), "a1", "what was found is gone");
+    drop((busy, pick));
+}
+
+#[test]
+fn a_refund_is_found_among_many_scopes_that_are_spent() {
+    let many = (0..40).map(|n| ScopeConfig::new(n.to_string()).key(format!("k{n}")));
+    let mut pool = pool(many.map(|scope| scope.quota(per_minute(1))));
+    let mut picks: Vec<_> = (0..40)
+        .map(|n| take(&mut pool, OPUS, T0 + millis(n)))
+        .collect();
+    let now = T0 + secs(1);
+    assert!(!is_free(&mut pool, OPUS, now));
+    let _ = pool.undo(picks.pop().expect("40"), now);
+    assert!(is_free(&mut pool, OPUS, now));
+}
+
+#[test]
+fn those_who_left_are_not_expected() {
+    let quota = Quota::builder()
+        .input_tokens_per_minute(60_000)
+        .build()
+        .expect("valid");
+    let mut pool = pool([scopes(&[1]).remove(0).quota(quota)]);
+    let model = pool.resolve(None);
+    let of = |tokens| Ask::new(model, Cost::REQUEST.input_tokens(tokens));
+    let _ = pool.take(&of(1_000), T0, T0);
+    let ask = of(1_000);
+    pool.joined(&ask);
+    pool.joined(&ask);
+    assert_eq!(pool.expect(&ask, T0), Ok(T0 + secs(3)));
+    pool.left(&ask);
+    assert_eq!(pool.expect(&ask, T0), Ok(T0 + secs(2)));
+    pool.left(&ask);
+    pool.joined(&of(5_000));
+    pool.left(&of(5_000));
+    pool.joined(&ask);
+    assert_eq!(
+        pool.expect(&ask, T0),
+        Ok(T0 + secs(2)),
+        "the largest has left, too"
+    );
+}
+
+#[test]
 fn those_ahead_are_expected_to_be_served_by_all_scopes_together() {
     let mut pool = pool(
         scopes(&[1, 1])
