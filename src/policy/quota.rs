@@ -447,4 +447,24 @@ mod tests {
         let expected = [Some(4), Some(4), Some(7), None].map(burst);
         assert_eq!(bursts, expected);
     }
+
+    #[test]
+    fn a_quota_is_uniform_when_all_its_dimensions_drain_alike() {
+        let minute = || {
+            Quota::builder()
+                .requests_per_minute(60)
+                .tokens_per_minute(600)
+        };
+        for (builder, is_uniform) in [
+            (minute(), true),
+            (minute().burst(Unit::TOKENS, 600), true),
+            (minute().burst(Unit::TOKENS, 599), false),
+            (minute().requests_per_second(2), false),
+            (minute().window(Unit::TOKENS, 9, MINUTE * 2, MINUTE), false),
+            (minute().max_in_flight(9), false),
+        ] {
+            let quota = builder.build().expect("it is valid");
+            assert_eq!(quota.is_uniform(), is_uniform, "{quota:?}");
+        }
+    }
 }

@@ -1,8 +1,10 @@
 //! The traps of key rotation that the policy alone can avoid, each as a claim.
 
+mod config;
 mod control;
 mod health;
 mod invariants;
+mod probes;
 mod selection;
 mod steps;
 mod waiters;
