@@ -142,14 +142,20 @@ impl Cost {
         self
     }
 
-    #[cfg(any(test, feature = "rate-limit"))]
     pub(crate) fn add(&mut self, other: &Self) {
         for (mine, theirs) in self.amounts.iter_mut().zip(other.amounts) {
             *mine = mine.saturating_add(theirs);
         }
     }
 
-    #[cfg(any(test, feature = "rate-limit"))]
+    /// An equal share among `many`, rounded down.
+    pub(super) fn share(mut self, many: u64) -> Self {
+        for amount in &mut self.amounts {
+            *amount /= many;
+        }
+        self
+    }
+
     pub(crate) fn sub(&mut self, other: &Self) {
         for (mine, theirs) in self.amounts.iter_mut().zip(other.amounts) {
             *mine = mine.saturating_sub(theirs);

@@ -87,6 +87,19 @@ impl Quota {
         Duration::from_nanos(self.slack)
     }
 
+    /// Whether all its dimensions drain alike, so that of two buckets of this quota the one that
+    /// is full sooner has more left in its scarcest dimension, at any instant.
+    pub(super) fn is_uniform(&self) -> bool {
+        let first = self.limits.first();
+        let alike = |limit: &Limit| match (limit.shape, first) {
+            (Shape::Continuous { burst }, Some(first)) => {
+                limit.period == first.period && burst.is_none_or(|burst| burst == limit.amount)
+            }
+            _ => false,
+        };
+        self.max_in_flight.is_none() && self.limits.iter().all(alike)
+    }
+
     /// This quota with the burst of `unit` set.
     #[cfg(feature = "rate-limit")]
     pub(crate) fn with_burst(mut self, unit: Unit, amount: u64) -> Result<Self, InvalidConfig> {
@@ -455,5 +468,25 @@ mod tests {
         let burst = |burst| Shape::Continuous { burst };
         let expected = [Some(4), Some(4), Some(7), None].map(burst);
         assert_eq!(bursts, expected);
+    }
+
+    #[test]
+    fn a_quota_is_uniform_when_all_its_dimensions_drain_alike() {
+        let minute = || {
+            Quota::builder()
+                .requests_per_minute(60)
+                .tokens_per_minute(600)
+        };
+        for (builder, is_uniform) in [
+            (minute(), true),
+            (minute().burst(Unit::TOKENS, 600), true),
+            (minute().burst(Unit::TOKENS, 599), false),
+            (minute().requests_per_second(2), false),
+            (minute().window(Unit::TOKENS, 9, MINUTE * 2, MINUTE), false),
+            (minute().max_in_flight(9), false),
+        ] {
+            let quota = builder.build().expect("it is valid");
+            assert_eq!(quota.is_uniform(), is_uniform, "{quota:?}");
+        }
     }
 }

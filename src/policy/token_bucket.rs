@@ -162,6 +162,15 @@ impl TokenBucket {
             .min()
     }
 
+    /// The share of the quota that is left at `now`, in millionths: of the dimension in which it
+    /// is the smallest, zero in debt. What is left is measured against the burst, in a paced
+    /// dimension against what a whole period grants.
+    #[must_use]
+    pub fn headroom(&self, now: Timestamp) -> u32 {
+        let shares = self.dimensions.iter().map(|dim| dim.headroom(now));
+        shares.min().unwrap_or(MILLION)
+    }
+
     /// The instant at which nothing is left spent if nothing more is taken: from then on the
     /// bucket is as good as new.
     #[must_use]
@@ -197,6 +206,9 @@ impl TokenBucket {
             .collect();
     }
 }
+
+/// A whole, in millionths.
+const MILLION: u32 = 1_000_000;
 
 fn nanos(quota: &Quota) -> u64 {
     super::nanos(quota.slack())
@@ -396,6 +408,18 @@ impl Dimension {
         let capacity = i128::from(self.capacity(0));
         let left = (capacity * self.token() - self.spent_at(now)).div_euclid(self.token());
         i64::try_from(left).unwrap_or(if left < 0 { i64::MIN } else { i64::MAX })
+    }
+
+    fn headroom(&self, now: Timestamp) -> u32 {
+        let whole = match self.limit.shape {
+            Shape::Continuous { burst: Some(burst) } => burst,
+            _ => self.limit.amount,
+        };
+        let whole = (i128::from(whole) * self.token()).unsigned_abs();
+        let left = whole.saturating_sub(self.spent_at(now).unsigned_abs());
+        // 43 bits and the 20 of a million fit a word, whose division is quick.
+        let excess = (u128::BITS - whole.leading_zeros()).saturating_sub(43);
+        ((left >> excess) as u64 * u64::from(MILLION) / (whole >> excess) as u64) as u32
     }
 
     fn full_at(&self) -> Timestamp {

@@ -692,3 +692,25 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn headroom_is_the_share_left_in_the_scarcest_dimension() {
+    let quota = Quota::builder()
+        .requests_per_minute(6_000)
+        .input_tokens_per_minute(60_000)
+        .burst(Unit::INPUT_TOKENS, 1_000)
+        .window(IMAGES, 3_000_000_000_000, DAY, DAY);
+    let mut bucket = bucket(quota);
+    assert_eq!(bucket.headroom(START), 1_000_000);
+    let _ = bucket.take(&Cost::REQUEST.input_tokens(250), START);
+    assert_eq!(bucket.headroom(START), 750_000, "of the burst");
+    assert_eq!(bucket.headroom(START + MS * 125), 875_000);
+    let paid = START + MS * 250;
+    assert_eq!(bucket.headroom(paid), 1_000_000);
+    let _ = bucket.take(&Cost::ZERO.of(Unit::REQUESTS, 60), paid);
+    assert_eq!(bucket.headroom(paid), 990_000, "of a period where it paces");
+    let _ = bucket.take(&Cost::ZERO.of(IMAGES, 2_000_000_000_000), paid);
+    assert_eq!(bucket.headroom(paid + SECOND), 333_333, "of the window");
+    let _ = bucket.take(&Cost::ZERO.input_tokens(5_000), paid);
+    assert_eq!(bucket.headroom(paid), 0, "in debt");
+}

@@ -1,0 +1,289 @@
+use crate::policy::{Cost, Timestamp};
+
+use super::{
+    Ask, Claim, Pick, Pool, Strategy, Unservable,
+    ring::stride,
+    state::{Access, Credit, Seat, Standing, Trial},
+};
+
+/// Claims that the waiters of one line can hold in one pass. Who claims is woken; the others are
+/// served by whoever is. More would make every pass as long as the pool is large.
+const MOST_CLAIMS: usize = 64;
+
+/// What a call has really used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Settlement {
+    /// Nothing: it was never sent.
+    Unsent,
+    /// As much as was reserved, for all anybody knows.
+    AsReserved,
+    /// This much.
+    Used(Cost),
+}
+
+impl Pool {
+    /// Whether `ask` can be served at `now` if nobody waits. It may say no where
+    /// [`claim`](Self::claim) finds a way, never yes where that finds none.
+    #[must_use]
+    #[inline]
+    pub fn is_free(&self, ask: &Ask, now: Timestamp) -> bool {
+        let view = self.models.get(ask.model).view;
+        self.views[view].tiers.iter().any(|tier| {
+            let mut numbers = tier.ready.front().chain(tier.waiting.front());
+            numbers.any(|number| self.can_serve(tier.lanes[number as usize], view, &ask.cost, now))
+        })
+    }
+
+    /// Forgets all claims: a new pass over the waiters begins.
+    pub fn begin_pass(&mut self) {
+        // A lane that became ready since is found by whoever asks next.
+        let now = self.seen;
+        self.pass += 1;
+        self.found = None;
+        while let Some(lane) = self.claimed.pop() {
+            self.lanes[lane as usize].is_claimed = false;
+            self.place(lane, now);
+        }
+    }
+
+    /// What `ask` finds at `now` among what nobody before it in this pass has claimed. What is
+    /// ready is not claimed, but to be [taken](Self::take); otherwise the scope that can serve it
+    /// soonest is.
+    ///
+    /// A pass grants the waiters of one line no more than 64 claims.
+    pub fn claim(&mut self, ask: &Ask, now: Timestamp) -> Claim {
+        if let Some(lane) = self.find(ask, now) {
+            self.found = Some((*ask, lane));
+            return Claim::Ready(self.served_since(lane, ask, now));
+        }
+        let view = self.models.get(ask.model).view;
+        let pass = self.pass;
+        self.views[view].enter(pass);
+        if let Err(why) = self.fits(ask) {
+            return Claim::Never(why);
+        }
+        if self.views[view].claims == MOST_CLAIMS {
+            return Claim::Nothing;
+        }
+        let soonest = self.soonest(view, &ask.cost);
+        let view = &mut self.views[view];
+        if let Some((at, lane)) = soonest {
+            view.claims += 1;
+            self.lanes[lane as usize].is_claimed = true;
+            self.claimed.push(lane);
+            self.place(lane, now);
+            return Claim::At(at);
+        }
+        for tier in &mut view.tiers {
+            if tier.full_claimed < tier.full && tier.fits(&ask.cost).is_ok() {
+                tier.full_claimed += 1;
+                view.claims += 1;
+                return Claim::OnRelease;
+            }
+        }
+        Claim::Nothing
+    }
+
+    /// Takes what was found free or [`Claim::Ready`] at `now`, as of the instant `at`.
+    ///
+    /// # Panics
+    ///
+    /// If nothing can serve `ask` at `now`: if neither was found.
+    pub fn take(&mut self, ask: &Ask, at: Timestamp, now: Timestamp) -> Pick {
+        let found = self.found.take();
+        let view = self.models.get(ask.model).view;
+        let lane = match found {
+            Some((of, lane)) if of == *ask && self.can_serve(lane, view, &ask.cost, now) => lane,
+            _ => self
+                .find(ask, now)
+                .expect("take follows a claim or is_free that found something"),
+        };
+        self.rouse(lane, now);
+        let scope_index = self.lanes[lane as usize].scope;
+        let key = self.take_key(scope_index, view);
+        let weight = self.scopes[scope_index as usize].ring.weight;
+
+        self.taken += 1;
+        self.events += 1;
+        let state = &mut self.lanes[lane as usize];
+        let bucket = state.bucket.as_mut();
+        let reservation = bucket.map(|bucket| bucket.take_late(&ask.cost, at, now));
+        state.in_flight += 1;
+        state.reference = ask.cost;
+        state.last_taken = self.taken;
+        state.last_used = self.events;
+        if !state.gap.is_zero() {
+            state.next_at = now + state.gap;
+        }
+        self.clock = self.clock.max(state.turn);
+        let weight = match self.strategy {
+            Strategy::Weighted => weight,
+            _ => 1,
+        };
+        state.turn = self.clock.saturating_add(stride(weight));
+        let rests = state.rests;
+
+        let (key_generation, is_trial) = {
+            let key = &mut self.keys[key as usize];
+            key.in_flight += 1;
+            (key.generation, matches!(key.standing, Standing::OnTrial(_)))
+        };
+        let scope = &mut self.scopes[scope_index as usize];
+        scope.in_flight += 1;
+        let scope_generation = scope.generation;
+        let probe = match scope.credit {
+            Credit::Spent(until) => {
+                scope.credit = Credit::Probing(until);
+                Some(until)
+            }
+            _ => None,
+        };
+        if is_trial {
+            self.set_standing(key, Standing::OnTrial(Trial::InFlight));
+        }
+        if probe.is_some() || is_trial {
+            self.place_all(scope_index, now);
+        } else {
+            self.place(lane, now);
+        }
+        Pick {
+            ask: *ask,
+            reservation,
+            scope: scope_index,
+            lane,
+            key,
+            scope_generation,
+            key_generation,
+            rests,
+            probe,
+            is_trial,
+        }
+    }
+
+    /// Returns a pick whose call is over.
+    pub fn release(&mut self, mut pick: Pick, settlement: Settlement, now: Timestamp) {
+        self.seen = now;
+        self.events += 1;
+        let lane = &mut self.lanes[pick.lane as usize];
+        // What has not changed need not be put in order again.
+        let mut is_moved = lane.is_full()
+            || matches!(
+                self.strategy,
+                Strategy::LeastInFlight | Strategy::LeastRecentlyUsed
+            );
+        if let (Some(bucket), Some(reservation)) = (&mut lane.bucket, pick.reservation.take()) {
+            is_moved |= settlement != Settlement::AsReserved;
+            match settlement {
+                Settlement::Unsent => bucket.refund(reservation, now),
+                Settlement::AsReserved => {}
+                Settlement::Used(cost) => bucket.settle(reservation, &cost, now),
+            }
+        }
+        if lane.is_full() {
+            lane.free_since = now;
+        }
+        lane.in_flight -= 1;
+        lane.last_used = self.events;
+        if lane.is_removed && lane.in_flight == 0 {
+            self.free_lanes.push(pick.lane);
+        }
+        self.release_key(&pick);
+        let scope = &mut self.scopes[pick.scope as usize];
+        scope.in_flight -= 1;
+        if scope.access == Access::Removed && scope.in_flight == 0 {
+            self.free_scopes.push(pick.scope);
+        }
+        if let (true, Some(due)) = (pick.is_probe_of(scope.credit), pick.probe) {
+            // It has not found out: the next one may.
+            scope.credit = Credit::Spent(due);
+        }
+        if pick.probe.is_some() || pick.is_trial {
+            self.place_all(pick.scope, now);
+        }
+        if is_moved {
+            self.place(pick.lane, now);
+        }
+    }
+
+    /// Returns a pick that was not used, and what had been asked for.
+    pub fn undo(&mut self, pick: Pick, now: Timestamp) -> Ask {
+        let ask = pick.ask;
+        self.release(pick, Settlement::Unsent, now);
+        ask
+    }
+
+    /// The soonest instant at which `ask` could be served if it joined the waiters at `now`. A
+    /// lower bound; where all depends on the end of calls in flight, it is `now`.
+    ///
+    /// # Errors
+    ///
+    /// [`Unservable`] if no wait is long enough.
+    pub fn expect(&self, ask: &Ask, now: Timestamp) -> Result<Timestamp, Unservable> {
+        self.fits(ask)?;
+        let model = self.models.get(ask.model);
+        let view = &self.views[model.view];
+        // All lanes together must serve those ahead and this one: no less than an equal share each.
+        let mut ahead = model.waiting.cost;
+        ahead.add(&ask.cost);
+        let mut ahead = ahead.share(view.usable().max(1) as u64);
+        ahead.sub(&ask.cost);
+        let mut soonest = Timestamp::MAX;
+        for tier in view
+            .tiers
+            .iter()
+            .filter(|tier| tier.fits(&ask.cost).is_ok())
+        {
+            if tier.full > 0 {
+                return Ok(now);
+            }
+            let numbers = tier.ready.front().chain(tier.waiting.front());
+            let lanes = numbers.map(|number| tier.lanes[number as usize]);
+            for lane in lanes.chain(self.claimed.iter().copied()) {
+                let is_here = |seat: &Seat| seat.view == model.view;
+                let state = &self.lanes[lane as usize];
+                if !state.seats.iter().any(is_here) {
+                    continue;
+                }
+                let after = match &state.bucket {
+                    None => Some(Timestamp::ZERO),
+                    Some(bucket) => {
+                        let largest = &model.waiting.largest;
+                        bucket.ready_after(&ahead, largest, &ask.cost).ok()
+                    }
+                };
+                let Some(after) = after else { continue };
+                let awake = state.rest_until.max(state.next_at);
+                let at = after.max(awake).max(self.open_at(lane, model.view));
+                soonest = soonest.min(at);
+            }
+        }
+        Ok(soonest.max(now))
+    }
+
+    /// Counts a waiter in.
+    pub fn joined(&mut self, ask: &Ask) {
+        self.waiting += 1;
+        let waiting = &mut self.models.get_mut(ask.model).waiting;
+        waiting.calls += 1;
+        waiting.cost.add(&ask.cost);
+        waiting.largest = waiting.largest.max(&ask.cost);
+    }
+
+    /// Counts a waiter out.
+    pub fn left(&mut self, ask: &Ask) {
+        self.waiting -= 1;
+        let waiting = &mut self.models.get_mut(ask.model).waiting;
+        waiting.calls -= 1;
+        waiting.cost.sub(&ask.cost);
+        if waiting.calls == 0 {
+            (waiting.cost, waiting.largest) = (Cost::ZERO, Cost::ZERO);
+        }
+        if self.waiting == 0 {
+            // Nobody is left to begin the next pass.
+            let found = self.found;
+            self.begin_pass();
+            self.found = found;
+        }
+    }
+}

@@ -1,0 +1,303 @@
+use std::{sync::Arc, time::Duration};
+
+use crate::{
+    outcome::{Hint, Outcome, Verdict},
+    policy::{Rng, Timestamp, nanos},
+};
+
+use super::{
+    Absorbed, ModelId, Pick, Pool, Transition,
+    state::{Access, Credit, Standing, Trial},
+    view::View,
+};
+
+/// After a rest without a quota, calls keep a hundredth of it as distance, within these bounds:
+/// enough to be no burst, and nothing that is felt once a call has succeeded.
+const GAP_SHARE: u32 = 100;
+const SHORTEST_GAP: Duration = Duration::from_millis(10);
+const LONGEST_GAP: Duration = Duration::from_secs(1);
+/// What reopens does so up to this part of its rest later.
+const JITTER_SHARE: u64 = 10;
+
+impl Pool {
+    /// Takes in how the call of `pick` went, as soon as that is known and before it is released;
+    /// again if its answer fails later on. Says when this very call can be served here.
+    ///
+    /// | verdict | what happens |
+    /// |---|---|
+    /// | throttled, ramp limit | the scope's class rests until the hint |
+    /// | exhausted | the scope rests long; then one call at a time until one succeeds |
+    /// | key rejected | the key is out until a reload, [`enable`](Self::enable) or a trial |
+    /// | model denied | the key is out for this model |
+    /// | region | the scope is out until a reload or [`reopen`](Self::reopen): all its keys call from the same place, and waiting does not move it |
+    /// | success | ends a trial, a probe, and the distance kept after a rest |
+    /// | all others | nothing: they are not about keys |
+    ///
+    /// What a pick from before a reload, [`enable`](Self::enable) or [`reopen`](Self::reopen) has
+    /// to say about its key or scope decides nothing.
+    pub fn report(
+        &mut self,
+        pick: &Pick,
+        outcome: &Outcome,
+        now: Timestamp,
+        rng: &mut impl Rng,
+    ) -> Absorbed {
+        let verdict = outcome.verdict();
+        self.scopes[pick.scope()].totals.count(verdict);
+        self.keys[pick.key()].totals.count(verdict);
+        let hint = match outcome.hint() {
+            Some(Hint::After(wait)) => Some(wait),
+            // Another pool further in has dealt with it.
+            Some(Hint::Absorbed(_)) => return Absorbed::Nothing,
+            None => None,
+        };
+        match verdict {
+            Verdict::Success => {
+                self.succeed(pick, now);
+                return Absorbed::Nothing;
+            }
+            Verdict::Throttled | Verdict::RampLimit => self.rest(pick, hint, now, rng),
+            Verdict::Exhausted => self.exhaust(pick, hint, now, rng),
+            Verdict::KeyRejected => self.reject(pick, now, rng),
+            Verdict::ModelDenied => self.deny(pick, now),
+            Verdict::Region => self.exclude(pick, now),
+            _ => return Absorbed::Nothing,
+        }
+        match self.expect(&pick.ask, now) {
+            Ok(at) => Absorbed::Again(at),
+            Err(why) => Absorbed::Never(why),
+        }
+    }
+
+    fn is_scope_current(&self, pick: &Pick) -> bool {
+        self.scopes[pick.scope()].generation == pick.scope_generation
+    }
+
+    fn is_key_current(&self, pick: &Pick) -> bool {
+        self.keys[pick.key()].generation == pick.key_generation
+    }
+
+    fn succeed(&mut self, pick: &Pick, now: Timestamp) {
+        if self.is_key_current(pick) && pick.is_trial {
+            if let Standing::OnTrial(_) = self.keys[pick.key()].standing {
+                self.set_standing(pick.key, Standing::Usable);
+                let alias = Arc::clone(&self.keys[pick.key()].alias);
+                self.tell(Transition::Accepted { alias });
+                self.place_all(pick.scope, now);
+            }
+        }
+        if !self.is_scope_current(pick) {
+            return;
+        }
+        let scope = &mut self.scopes[pick.scope()];
+        if pick.is_probe_of(scope.credit) {
+            scope.credit = Credit::Fine;
+            // What calls from before have to say about the credit is old.
+            scope.generation = scope.generation.wrapping_add(1);
+            let scope = Arc::clone(&scope.name);
+            self.tell(Transition::Reopened { scope });
+            self.place_all(pick.scope, now);
+        }
+        let lane = &mut self.lanes[pick.lane as usize];
+        if !lane.gap.is_zero() && lane.rests == pick.rests {
+            (lane.gap, lane.next_at) = (Duration::ZERO, Timestamp::ZERO);
+            self.place(pick.lane, now);
+        }
+    }
+
+    /// The class rests; rests merge to the longest.
+    fn rest(&mut self, pick: &Pick, hint: Option<Duration>, now: Timestamp, rng: &mut impl Rng) {
+        if !self.is_scope_current(pick) {
+            return;
+        }
+        let wait = hint.unwrap_or(self.rests.default).min(self.rests.longest);
+        let until = now + wait + jitter(wait, rng);
+        let lane = &mut self.lanes[pick.lane as usize];
+        lane.rests = lane.rests.wrapping_add(1);
+        if lane.bucket.is_none() {
+            lane.gap = (wait / GAP_SHARE).clamp(SHORTEST_GAP, LONGEST_GAP);
+        }
+        if until > lane.rest_until {
+            lane.rest_until = until;
+            lane.is_resting = true;
+            let scope = Arc::clone(&self.scopes[pick.scope()].name);
+            self.tell(Transition::Rested { scope, until });
+        }
+        self.place(pick.lane, now);
+    }
+
+    /// The scope rests until its credit may be back.
+    fn exhaust(&mut self, pick: &Pick, hint: Option<Duration>, now: Timestamp, rng: &mut impl Rng) {
+        if !self.is_scope_current(pick) {
+            return;
+        }
+        let longest = self.rests.exhausted;
+        let wait = hint.unwrap_or(longest).min(longest);
+        let until = now + wait + jitter(wait, rng);
+        let scope = &mut self.scopes[pick.scope()];
+        let running = match scope.credit {
+            // The probe's own word; until then it was due.
+            probing @ Credit::Probing(_) if pick.is_probe_of(probing) => Timestamp::ZERO,
+            Credit::Probing(_) => return,
+            Credit::Spent(until) => until,
+            Credit::Fine => Timestamp::ZERO,
+        };
+        if until > running {
+            scope.credit = Credit::Spent(until);
+            let scope = Arc::clone(&scope.name);
+            self.tell(Transition::Exhausted { scope, until });
+            self.place_all(pick.scope, now);
+        }
+    }
+
+    fn reject(&mut self, pick: &Pick, now: Timestamp, rng: &mut impl Rng) {
+        let is_in_use = match self.keys[pick.key()].standing {
+            Standing::Usable => true,
+            Standing::OnTrial(_) => pick.is_trial,
+            _ => false,
+        };
+        if !self.is_key_current(pick) || !is_in_use {
+            return;
+        }
+        let retried = self
+            .rests
+            .reprobe
+            .map(|after| now + after + jitter(after, rng));
+        self.set_standing(
+            pick.key,
+            Standing::Rejected(retried.unwrap_or(Timestamp::MAX)),
+        );
+        let key = &mut self.keys[pick.key()];
+        key.generation = key.generation.wrapping_add(1);
+        let alias = Arc::clone(&self.keys[pick.key()].alias);
+        self.tell(Transition::Rejected { alias, retried });
+        self.place_all(pick.scope, now);
+    }
+
+    fn deny(&mut self, pick: &Pick, now: Timestamp) {
+        let model = pick.ask.model;
+        let key = &self.keys[pick.key()];
+        if !self.is_key_current(pick) || !self.models.is_name(model) || key.denied.contains(&model)
+        {
+            return;
+        }
+        self.own_view(model, now);
+        let key = &mut self.keys[pick.key()];
+        key.denied.push(model);
+        let (number, weight, is_usable) = (key.number, key.weight, key.standing.is_usable());
+        let alias = Arc::clone(&key.alias);
+        let scope = &mut self.scopes[pick.scope()];
+        let ring = scope
+            .rings
+            .entry(model)
+            .or_insert_with(|| scope.ring.clone());
+        if is_usable {
+            ring.remove(number, weight);
+        }
+        let model = self.models.name(model);
+        self.tell(Transition::Denied { alias, model });
+        self.place_all(pick.scope, now);
+    }
+
+    fn exclude(&mut self, pick: &Pick, now: Timestamp) {
+        let scope = &mut self.scopes[pick.scope()];
+        if scope.generation != pick.scope_generation || scope.access != Access::Open {
+            return;
+        }
+        scope.access = Access::Region;
+        let scope = Arc::clone(&scope.name);
+        self.tell(Transition::Excluded { scope });
+        self.place_all(pick.scope, now);
+    }
+
+    /// Gives a model a view of its own, because not every key may use it. As many steps as its
+    /// route has scopes, once for each model.
+    fn own_view(&mut self, model: ModelId, now: Timestamp) {
+        let entry = self.models.get(model);
+        if self.views[entry.view].model.is_some() {
+            return;
+        }
+        let lanes: Vec<u32> = self.views[entry.view]
+            .tiers
+            .iter()
+            .flat_map(|tier| tier.lanes.iter().copied())
+            .collect();
+        self.views.push(View {
+            model: Some(model),
+            ..View::default()
+        });
+        let view = self.views.len() - 1;
+        self.models.get_mut(model).view = view;
+        for lane in lanes {
+            self.add_seat(view, lane);
+            self.place(lane, now);
+        }
+    }
+
+    /// Changes a key's standing, and with it all that follows from being usable or not.
+    pub(super) fn set_standing(&mut self, index: u32, standing: Standing) {
+        let key = &mut self.keys[index as usize];
+        let scope = &mut self.scopes[key.scope as usize];
+        let was = std::mem::replace(&mut key.standing, standing);
+        match (was.is_usable(), standing.is_usable()) {
+            (false, true) => scope.ring.add(key.number, key.weight),
+            (true, false) => scope.ring.remove(key.number, key.weight),
+            _ => {}
+        }
+        for (model, ring) in &mut scope.rings {
+            match (was.is_usable(), standing.is_usable()) {
+                _ if key.denied.contains(model) => {}
+                (false, true) => ring.add(key.number, key.weight),
+                (true, false) => ring.remove(key.number, key.weight),
+                _ => {}
+            }
+        }
+        if let Standing::Rejected(at) = was {
+            scope.retrials.remove(&(at, index));
+        }
+        if let (Standing::Rejected(at), true) = (standing, self.rests.reprobe.is_some()) {
+            scope.retrials.insert((at, index));
+        }
+        scope.trials -= u32::from(was == Standing::OnTrial(Trial::InFlight));
+        scope.trials += u32::from(standing == Standing::OnTrial(Trial::InFlight));
+    }
+
+    /// Makes the keys usable whose trial is due.
+    #[inline]
+    pub(super) fn retry_keys(&mut self, scope: u32, now: Timestamp) {
+        while let Some(&(at, key)) = self.scopes[scope as usize].retrials.first() {
+            if at > now {
+                return;
+            }
+            self.set_standing(key, Standing::OnTrial(Trial::Due));
+            self.place_all(scope, now);
+        }
+    }
+
+    /// Counts a call of a key out.
+    pub(super) fn release_key(&mut self, pick: &Pick) {
+        let key = &mut self.keys[pick.key()];
+        key.in_flight -= 1;
+        let is_idle = key.in_flight == 0;
+        match key.standing {
+            Standing::Draining if is_idle => {
+                let alias = Arc::clone(&key.alias);
+                self.set_standing(pick.key, Standing::Disabled);
+                self.tell(Transition::Drained { alias });
+            }
+            Standing::Removed if is_idle => self.free_keys.push(pick.key),
+            Standing::OnTrial(Trial::InFlight)
+                if pick.is_trial && key.generation == pick.key_generation =>
+            {
+                // It has not found out: the next one may.
+                self.set_standing(pick.key, Standing::OnTrial(Trial::Due));
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Up to a tenth of `rest`.
+fn jitter(rest: Duration, rng: &mut impl Rng) -> Duration {
+    Duration::from_nanos(rng.up_to(nanos(rest) / JITTER_SHARE))
+}

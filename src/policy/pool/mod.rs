@@ -1,0 +1,130 @@
+//! Which key serves a call, and when: scopes, their quotas, their keys, and the health of each.
+//!
+//! Providers meter accounts, not keys. A [`Pool`] therefore consists of **scopes**, each with
+//! quotas per class of models and with **keys**, which are known here by their alias alone: no
+//! secret ever enters. It says who serves a call now or when somebody will, and takes in how the
+//! call went, so that what failed is left alone for as long as its cause lasts: a throttled class
+//! rests, a scope without credit rests long and is then probed by one call, a rejected key is out,
+//! a model that a key may not use is closed to that key. Nothing of the server's own faults is
+//! held against a key.
+//!
+//! ```
+//! use std::time::Duration;
+//! use tower_relay::{
+//!     outcome::{Outcome, Verdict},
+//!     policy::{Cost, Quota, Rng, Timestamp, pool::{Absorbed, Ask, Pool, PoolConfig, ScopeConfig, Settlement}},
+//! };
+//!
+//! # struct Fixed;
+//! # impl Rng for Fixed {
+//! #     fn next_u64(&mut self) -> u64 { 0 }
+//! # }
+//! # let mut rng = Fixed;
+//! let quota = Quota::builder().requests_per_minute(6_000).build()?;
+//! let config = PoolConfig::builder()
+//!     .scope(ScopeConfig::new("org-a").quota(quota.clone()).key("a1").key("a2"))
+//!     .scope(ScopeConfig::new("org-b").quota(quota).key("b1"))
+//!     .build()?;
+//! let now = Timestamp::ZERO;
+//! let mut pool = Pool::new(&config, now);
+//!
+//! let ask = Ask::new(pool.resolve(Some("claude-opus-4")), Cost::REQUEST);
+//! assert!(pool.is_free(&ask, now));
+//! let pick = pool.take(&ask, now, now);
+//! assert_eq!(&**pool.alias(&pick), "a1");
+//!
+//! // The server refuses it for ten seconds: org-a rests, and org-b can serve the call at once.
+//! let refused = Outcome::new(Verdict::Throttled).after(Duration::from_secs(10));
+//! assert_eq!(pool.report(&pick, &refused, now, &mut rng), Absorbed::Again(now));
+//! pool.release(pick, Settlement::AsReserved, now);
+//! let pick = pool.take(&ask, now, now);
+//! assert_eq!(&**pool.alias(&pick), "b1");
+//! # pool.release(pick, Settlement::AsReserved, now);
+//! # Ok::<(), tower_relay::policy::InvalidConfig>(())
+//! ```
+//!
+//! With classes of models, weights and its own times:
+//!
+//! ```
+//! use std::time::Duration;
+//! use tower_relay::policy::{Quota, Timestamp, pool::{Pool, PoolConfig, ScopeConfig, Strategy}};
+//!
+//! let small = Quota::builder().requests_per_minute(50).max_in_flight(5).build()?;
+//! let large = Quota::builder().requests_per_minute(4_000).build()?;
+//! let scope = ScopeConfig::new("org-a")
+//!     .quota_for(["claude-opus-*", "claude-fable-1"], small)
+//!     .quota(large)
+//!     .weighted_key("a1", 3)
+//!     .weighted_key("a2", 1);
+//! let config = PoolConfig::builder()
+//!     .scope(scope)
+//!     .strategy(Strategy::Weighted)
+//!     .longest_rest(Duration::from_secs(60))
+//!     .reprobe_rejected(Duration::from_secs(3_600))
+//!     .build()?;
+//! let mut pool = Pool::new(&config, Timestamp::ZERO);
+//! pool.drain("a2", Timestamp::ZERO)?;
+//! assert_eq!(pool.snapshot(Timestamp::ZERO)[0].classes().len(), 2);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # Who waits for what
+//!
+//! A queue drives the pool in passes over its waiters, in order of arrival. Each waiter
+//! [claims](Pool::claim) the scope that serves it soonest, and later ones see the rest; the
+//! waiters of one [line](Ask::line), which is one model, can be served by the same keys, so a
+//! line is closed by its first waiter that finds nothing. What is ready is [taken](Pool::take)
+//! at once. Whoever is admitted holds one [`Pick`], which gives everything back exactly once.
+//!
+//! # What it costs
+//!
+//! In each model's view of the pool, scopes of equal quotas stand in one of two heaps: those that
+//! can serve, in the order of choice, and the others, by the instant at which they can. Every
+//! change moves one scope, so a pick, a claim and a report take steps that grow with the logarithm
+//! of the scopes; the keys of a scope take turns in constant time, weighted ones in logarithmic.
+//! A pick also grows with the number of *different* quotas among the scopes, which is small.
+//!
+//! Which of the scopes has most headroom is exact where all dimensions of the quota drain alike,
+//! and among eight or fewer; otherwise it is the best of the first eight in the order in which
+//! they will be full. One lock sees every choice, so choosing the best sends no herd to it, and
+//! needs no chance, unlike the power of two choices of balancers that know the load only late.
+//!
+//! A scope waits in its heap for the cost of its last call. A larger call that finds it wanting
+//! puts it to wait for the larger cost; so a few large calls among many scopes and small calls may
+//! find a scope later than they could, never too early.
+//!
+//! # Known limits
+//!
+//! - A probe of credit or a trial of a key lasts until its call is reported or released: bound
+//!   the time of calls elsewhere.
+//! - The first denial of a model takes as many steps as there are scopes, and a reload as many as
+//!   there are keys.
+//! - 256 names of models are told apart; see [`Pool::resolve`].
+
+mod admit;
+mod build;
+mod config;
+mod control;
+mod health;
+mod heap;
+mod models;
+mod refusal;
+mod ring;
+mod select;
+mod snapshot;
+mod state;
+mod structure;
+#[cfg(test)]
+mod tests;
+mod view;
+
+pub use self::{
+    admit::Settlement,
+    config::{PoolConfig, PoolConfigBuilder, ScopeConfig, Strategy},
+    control::Change,
+    models::ModelId,
+    refusal::{Absorbed, Claim, NobodyCanServe, Transition, UnknownName, Unservable, WhyNot},
+    snapshot::{ClassSnapshot, KeySnapshot, KeyState, ScopeSnapshot, ScopeState},
+    state::Totals,
+    structure::{Ask, Pick, Pool},
+};

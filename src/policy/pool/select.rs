@@ -1,0 +1,221 @@
+use std::{cmp::Reverse, sync::Arc};
+
+use crate::policy::{Cost, CostTooLarge, Timestamp};
+
+use super::{
+    Ask, NobodyCanServe, Pool, Strategy, Transition, Unservable, WhyNot,
+    heap::FRONT,
+    refusal::MOST_NAMED,
+    state::{Access, Credit, Key, Standing},
+};
+
+impl Pool {
+    /// Whether anything can ever serve `ask`.
+    pub(super) fn fits(&self, ask: &Ask) -> Result<(), Unservable> {
+        let view = &self.views[self.models.get(ask.model).view];
+        let mut most: Option<CostTooLarge> = None;
+        for tier in view.tiers.iter().filter(|tier| tier.usable() > 0) {
+            match tier.fits(&ask.cost) {
+                Ok(()) => return Ok(()),
+                Err(why) => {
+                    let is_more = |most: &CostTooLarge| why.capacity() > most.capacity();
+                    if most.as_ref().is_none_or(is_more) {
+                        most = Some(why);
+                    }
+                }
+            }
+        }
+        let nobody = self.nobody(ask);
+        let all_too_large = nobody.keys().all(|(_, why)| why == WhyNot::TooLarge);
+        Err(match most {
+            Some(why) if all_too_large => Unservable::TooLarge(why),
+            _ => Unservable::Nobody(nobody),
+        })
+    }
+
+    fn nobody(&self, ask: &Ask) -> NobodyCanServe {
+        let why = |key: &Key| match key.standing {
+            Standing::Disabled => WhyNot::Disabled,
+            Standing::Draining => WhyNot::Draining,
+            Standing::Rejected(_) => WhyNot::Rejected,
+            _ if self.scopes[key.scope as usize].access == Access::Region => WhyNot::Region,
+            _ if key.denied.contains(&ask.model) => WhyNot::ModelDenied,
+            _ => WhyNot::TooLarge,
+        };
+        let keys = self.scopes.iter().flat_map(|scope| &scope.keys);
+        let keys = keys.clone().take(MOST_NAMED).map(|&key| {
+            let key = &self.keys[key as usize];
+            (Arc::clone(&key.alias), why(key))
+        });
+        let keys: Vec<_> = keys.collect();
+        let unnamed = self.aliases.len() - keys.len();
+        NobodyCanServe { keys, unnamed }
+    }
+
+    /// The lane that serves `ask` at `now`, if one can.
+    pub(super) fn find(&mut self, ask: &Ask, now: Timestamp) -> Option<u32> {
+        self.seen = now;
+        let view = self.models.get(ask.model).view;
+        let mut best = None;
+        for tier in 0..self.views[view].tiers.len() {
+            while let Some((at, lane)) = self.views[view].tiers[tier].next() {
+                if at > now {
+                    break;
+                }
+                self.rouse(lane, now);
+                self.place(lane, now);
+            }
+            let Some(lane) = self.best_ready(view, tier, &ask.cost, now) else {
+                continue;
+            };
+            if self.views[view].tiers.len() == 1 {
+                return Some(lane);
+            }
+            let merit = self.merit(lane, now);
+            if best.is_none_or(|(most, _)| merit > most) {
+                best = Some((merit, lane));
+            }
+        }
+        match best {
+            Some((_, lane)) => Some(lane),
+            // What waits to serve a large call again may serve a small one now.
+            None => self.early(view, &ask.cost, now),
+        }
+    }
+
+    fn early(&self, view: usize, cost: &Cost, now: Timestamp) -> Option<u32> {
+        self.views[view].tiers.iter().find_map(|tier| {
+            let lanes = tier
+                .waiting
+                .front()
+                .map(|number| tier.lanes[number as usize]);
+            lanes
+                .into_iter()
+                .find(|&lane| self.can_serve(lane, view, cost, now))
+        })
+    }
+
+    /// The first in the order of choice that affords `cost`. What does not is put to wait until it
+    /// does: it comes back once for each time that it is taken or becomes due.
+    fn best_ready(&mut self, view: usize, tier: usize, cost: &Cost, now: Timestamp) -> Option<u32> {
+        loop {
+            let candidates = &self.views[view].tiers[tier];
+            candidates.fits(cost).ok()?;
+            let ready = candidates.ready.len();
+            let is_by_share = self.strategy == Strategy::MostHeadroom && !candidates.is_exact;
+            let looks = if is_by_share { FRONT } else { 1 };
+            let lanes = candidates.ready.front().take(looks);
+            let lanes = lanes.map(|number| candidates.lanes[number as usize]);
+            let (mut best, mut poor) = (None, None);
+            for lane in lanes {
+                if !self.can_serve(lane, view, cost, now) {
+                    poor = Some(lane);
+                } else if looks == 1 {
+                    return Some(lane);
+                } else {
+                    let merit = self.merit(lane, now);
+                    if best.is_none_or(|(most, _)| merit > most) {
+                        best = Some((merit, lane));
+                    }
+                }
+            }
+            if let Some((_, lane)) = best {
+                return Some(lane);
+            }
+            let poor = poor?;
+            self.lanes[poor as usize].reference = *cost;
+            self.place(poor, now);
+            if self.views[view].tiers[tier].ready.len() == ready {
+                return None;
+            }
+        }
+    }
+
+    /// What decides between lanes: the larger share, then the earlier turn.
+    fn merit(&self, lane: u32, now: Timestamp) -> (u64, Reverse<u64>) {
+        let lane = &self.lanes[lane as usize];
+        let share = match self.strategy {
+            Strategy::MostHeadroom => lane.headroom(now),
+            _ => 0,
+        };
+        (share, Reverse(lane.turn_of(self.strategy)))
+    }
+
+    /// Whether a lane serves a call of this cost at `now`.
+    #[inline]
+    pub(super) fn can_serve(&self, lane: u32, view: usize, cost: &Cost, now: Timestamp) -> bool {
+        let state = &self.lanes[lane as usize];
+        state.is_awake(now)
+            && !state.is_full()
+            && !state.is_claimed
+            && state.affords(cost, now)
+            && self.open_at(lane, view) <= now
+    }
+
+    /// From when on the scope of a lane has credit and a key for the calls of a view; never if
+    /// only somebody's doing opens it.
+    #[inline]
+    pub(super) fn open_at(&self, lane: u32, view: usize) -> Timestamp {
+        let index = self.lanes[lane as usize].scope;
+        let scope = &self.scopes[index as usize];
+        let paid_at = match scope.credit {
+            _ if scope.access != Access::Open => Timestamp::MAX,
+            Credit::Fine => Timestamp::ZERO,
+            Credit::Spent(until) => until,
+            Credit::Probing(_) => Timestamp::MAX,
+        };
+        paid_at.max(self.keyed_at(index, view).unwrap_or(Timestamp::MAX))
+    }
+
+    /// The lane that serves a call of this cost soonest, among the first that wait in each tier.
+    pub(super) fn soonest(&self, view: usize, cost: &Cost) -> Option<(Timestamp, u32)> {
+        let tiers = self.views[view].tiers.iter();
+        let lanes = tiers.flat_map(|tier| {
+            let numbers = tier.waiting.front().chain(tier.ready.front());
+            numbers.map(|number| tier.lanes[number as usize])
+        });
+        lanes
+            .filter_map(|lane| {
+                let ready = self.lanes[lane as usize].ready_at(cost)?;
+                Some((ready.max(self.open_at(lane, view)), lane))
+            })
+            .min()
+    }
+
+    /// Since when a lane could have served `ask`.
+    pub(super) fn served_since(&self, lane: u32, ask: &Ask, now: Timestamp) -> Timestamp {
+        let view = self.models.get(ask.model).view;
+        let state = &self.lanes[lane as usize];
+        let ready = state.ready_at(&ask.cost).unwrap_or(now);
+        let ready = ready.max(self.open_at(lane, view)).max(state.free_since);
+        ready.min(now)
+    }
+
+    /// Tells that a rest is over, and takes the keys back whose trial is due.
+    pub(super) fn rouse(&mut self, lane: u32, now: Timestamp) {
+        let state = &mut self.lanes[lane as usize];
+        let scope = state.scope;
+        if state.is_resting && state.rest_until <= now {
+            state.is_resting = false;
+            let scope = Arc::clone(&self.scopes[scope as usize].name);
+            self.tell(Transition::Reopened { scope });
+        }
+        self.retry_keys(scope, now);
+    }
+
+    /// The key whose turn it is.
+    pub(super) fn take_key(&mut self, scope: u32, view: usize) -> u32 {
+        let model = self.views[view].model;
+        let scope = &mut self.scopes[scope as usize];
+        let own = model.filter(|model| scope.rings.contains_key(model));
+        let ring = match own {
+            Some(model) => scope.rings.get_mut(&model).expect("it was just found"),
+            None => &mut scope.ring,
+        };
+        let keys = &self.keys;
+        let number = ring
+            .take(|number| keys[scope.keys[number as usize] as usize].weight)
+            .expect("a lane without usable key is not ready");
+        scope.keys[number as usize]
+    }
+}

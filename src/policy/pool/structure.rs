@@ -1,0 +1,314 @@
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::Arc,
+};
+
+use crate::policy::{Cost, Reservation, Timestamp};
+
+use super::{
+    ModelId, PoolConfig, Strategy, Transition,
+    config::Rests,
+    models::Models,
+    ring::Ring,
+    state::{Access, Credit, Key, Lane, Scope, Seat, Standing},
+    view::{Spot, View},
+};
+
+/// Untold transitions beyond this many are forgotten, the oldest first.
+const MOST_UNTOLD: usize = 1_024;
+
+/// Scopes, their keys and what is known of their health: who serves a call, and when.
+///
+/// See the [module](crate::policy::pool) for the rules and an example.
+#[derive(Clone, Debug)]
+pub struct Pool {
+    pub(super) strategy: Strategy,
+    pub(super) rests: Rests,
+    pub(super) scopes: Vec<Scope>,
+    pub(super) keys: Vec<Key>,
+    pub(super) lanes: Vec<Lane>,
+    pub(super) models: Models,
+    /// One for each route, then those of models that not every key may use.
+    pub(super) views: Vec<View>,
+    pub(super) aliases: HashMap<Arc<str>, u32>,
+    pub(super) names: HashMap<Arc<str>, u32>,
+    /// Lanes claimed in the present pass.
+    pub(super) claimed: Vec<u32>,
+    pub(super) pass: u64,
+    /// The instant that a call was last looked for or released at.
+    pub(super) seen: Timestamp,
+    pub(super) waiting: usize,
+    /// What the last claim found ready.
+    pub(super) found: Option<(Ask, u32)>,
+    /// The turn of the lane that was taken last, and how often one was taken.
+    pub(super) clock: u64,
+    pub(super) taken: u64,
+    /// How often one was taken or released.
+    pub(super) events: u64,
+    pub(super) untold: VecDeque<Transition>,
+    /// Places of what was removed and has no call in flight any more.
+    pub(super) free_scopes: Vec<u32>,
+    pub(super) free_keys: Vec<u32>,
+    pub(super) free_lanes: Vec<u32>,
+}
+
+/// What a call wants: a model and what it costs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ask {
+    pub(super) model: ModelId,
+    pub(super) cost: Cost,
+}
+
+/// The key that serves a call, with all that was taken for it. To be released, or undone, once.
+#[derive(Debug)]
+#[must_use = "a pick that is dropped stays in flight"]
+pub struct Pick {
+    pub(super) ask: Ask,
+    pub(super) reservation: Option<Reservation>,
+    pub(super) scope: u32,
+    pub(super) lane: u32,
+    pub(super) key: u32,
+    pub(super) scope_generation: u32,
+    pub(super) key_generation: u32,
+    /// How often the lane had been sent to rest.
+    pub(super) rests: u32,
+    /// If it finds out whether the scope has credit again: since when one was to.
+    pub(super) probe: Option<Timestamp>,
+    /// Whether it finds out if the key is accepted again.
+    pub(super) is_trial: bool,
+}
+
+// === impl Ask ===
+
+impl Ask {
+    /// A call of `model` that costs this much.
+    #[must_use]
+    pub const fn new(model: ModelId, cost: Cost) -> Self {
+        Self { model, cost }
+    }
+
+    /// What the call costs.
+    #[must_use]
+    pub const fn cost(&self) -> &Cost {
+        &self.cost
+    }
+
+    /// The line of waiters that it belongs to: all asks of one line can be served by the same
+    /// keys. Below [`Pool::lines`].
+    #[must_use]
+    pub const fn line(&self) -> usize {
+        self.model.0 as usize
+    }
+}
+
+// === impl Pick ===
+
+impl Pick {
+    /// The number of the key: it stays the same until the key is removed and all its calls have
+    /// ended, and is then used again. See [`Pool::alias`].
+    #[must_use]
+    pub const fn key(&self) -> usize {
+        self.key as usize
+    }
+
+    /// The number of the scope, with the life of [`key`](Self::key). See [`Pool::scope_name`].
+    #[must_use]
+    pub const fn scope(&self) -> usize {
+        self.scope as usize
+    }
+
+    /// What was asked for.
+    #[must_use]
+    pub const fn ask(&self) -> &Ask {
+        &self.ask
+    }
+}
+
+impl Pick {
+    /// Whether it is the one that finds out.
+    pub(super) fn is_probe_of(&self, credit: Credit) -> bool {
+        matches!((credit, self.probe), (Credit::Probing(due), Some(probe)) if due == probe)
+    }
+}
+
+// === impl Pool ===
+
+impl Pool {
+    /// A pool in which every key is usable and every quota unspent.
+    #[must_use]
+    pub fn new(config: &PoolConfig, now: Timestamp) -> Self {
+        let mut pool = Self {
+            strategy: config.strategy,
+            rests: config.rests,
+            scopes: Vec::new(),
+            keys: Vec::new(),
+            lanes: Vec::new(),
+            models: Models::new(config),
+            views: Vec::new(),
+            aliases: HashMap::new(),
+            names: HashMap::new(),
+            claimed: Vec::new(),
+            pass: 0,
+            seen: now,
+            waiting: 0,
+            found: None,
+            clock: 0,
+            taken: 0,
+            events: 0,
+            untold: VecDeque::new(),
+            free_scopes: Vec::new(),
+            free_keys: Vec::new(),
+            free_lanes: Vec::new(),
+        };
+        for scope in &config.scopes {
+            pool.add_scope(scope, now);
+        }
+        for scope in &config.scopes {
+            for key in &scope.keys {
+                pool.add_key(pool.names[&scope.name], key);
+            }
+        }
+        pool.rebuild(config, now);
+        pool
+    }
+
+    /// The number of a model's name. Without one, calls are of every scope's default class.
+    ///
+    /// The first 256 names are told apart; later ones share the denials, but not the quotas, of
+    /// all others that match the same pattern: a key is then never taken out for one of them.
+    #[inline]
+    pub fn resolve(&mut self, model: Option<&str>) -> ModelId {
+        self.models.resolve(model)
+    }
+
+    /// How many lines of waiters there are. It grows when a model is first seen, and never
+    /// shrinks.
+    #[must_use]
+    pub fn lines(&self) -> usize {
+        self.models.len()
+    }
+
+    /// The alias of a picked key.
+    #[must_use]
+    pub fn alias(&self, pick: &Pick) -> &Arc<str> {
+        &self.keys[pick.key()].alias
+    }
+
+    /// The name of a picked scope.
+    #[must_use]
+    pub fn scope_name(&self, pick: &Pick) -> &Arc<str> {
+        &self.scopes[pick.scope()].name
+    }
+
+    /// The oldest change of state that has not been told yet. The last 1,024 are kept.
+    pub fn next_transition(&mut self) -> Option<Transition> {
+        self.untold.pop_front()
+    }
+
+    pub(super) fn tell(&mut self, transition: Transition) {
+        if self.untold.len() == MOST_UNTOLD {
+            self.untold.pop_front();
+        }
+        self.untold.push_back(transition);
+    }
+
+    pub(super) fn add_seat(&mut self, view: usize, lane: u32) {
+        let state = &mut self.lanes[lane as usize];
+        let tier = self.views[view].tier_of(state.quota.as_ref());
+        let number = self.views[view].tiers[tier].add(lane);
+        state.seats.push(Seat { view, tier, number });
+    }
+
+    /// Puts a lane where it belongs in all views, after anything about it has changed.
+    #[inline]
+    pub(super) fn place(&mut self, lane: u32, now: Timestamp) {
+        for index in 0..self.lanes[lane as usize].seats.len() {
+            let seat = self.lanes[lane as usize].seats[index];
+            let spot = self.spot(lane, seat.view, now);
+            self.views[seat.view].tiers[seat.tier].seat(seat.number, spot);
+        }
+    }
+
+    /// Puts all lanes of a scope where they belong.
+    pub(super) fn place_all(&mut self, scope: u32, now: Timestamp) {
+        for index in 0..self.scopes[scope as usize].lanes.len() {
+            self.place(self.scopes[scope as usize].lanes[index].1, now);
+        }
+    }
+
+    fn spot(&self, lane: u32, view: usize, now: Timestamp) -> Spot {
+        let lane = &self.lanes[lane as usize];
+        let scope = &self.scopes[lane.scope as usize];
+        if lane.is_removed || scope.access != Access::Open {
+            return Spot::Out;
+        }
+        let mut at = match self.keyed_at(lane.scope, view) {
+            Some(at) => at,
+            None if scope.trials > 0 => return Spot::Full,
+            None => return Spot::Out,
+        };
+        if lane.is_claimed {
+            return Spot::Claimed;
+        }
+        match scope.credit {
+            _ if lane.is_full() => return Spot::Full,
+            Credit::Probing(_) => return Spot::Full,
+            Credit::Spent(until) => at = at.max(until),
+            Credit::Fine => {}
+        }
+        let is_ready = at <= now && lane.is_awake(now) && lane.affords(&lane.reference, now);
+        let at = if is_ready {
+            now
+        } else {
+            at.max(lane.ready_at(&lane.reference).unwrap_or(now))
+        };
+        if at > now {
+            return Spot::At(at);
+        }
+        Spot::Ready(match self.strategy {
+            Strategy::MostHeadroom => {
+                let full_at = lane.bucket.as_ref().map(|bucket| bucket.full_at());
+                match full_at.filter(|&full_at| full_at > now) {
+                    // Those that are full come first, and take turns.
+                    None => lane.last_taken,
+                    Some(full_at) => full_at.as_nanos() | 1 << 63,
+                }
+            }
+            _ => lane.turn_of(self.strategy),
+        })
+    }
+
+    /// Since when a scope has a usable key for the calls of a view, or when one is to be tried
+    /// again.
+    #[inline]
+    pub(super) fn keyed_at(&self, scope: u32, view: usize) -> Option<Timestamp> {
+        if !self.ring(scope, view).is_empty() {
+            return Some(Timestamp::ZERO);
+        }
+        let model = self.views[view].model;
+        let is_allowed = |key: u32| {
+            let denied = &self.keys[key as usize].denied;
+            model.is_none_or(|model| !denied.contains(&model))
+        };
+        let mut retrials = self.scopes[scope as usize].retrials.iter();
+        let next = retrials.find(|(_, key)| is_allowed(*key));
+        next.map(|&(at, _)| at)
+    }
+
+    /// The usable keys of a scope for the calls of a view.
+    #[inline]
+    pub(super) fn ring(&self, scope: u32, view: usize) -> &Ring {
+        let scope = &self.scopes[scope as usize];
+        let own = self.views[view]
+            .model
+            .and_then(|model| scope.rings.get(&model));
+        own.unwrap_or(&scope.ring)
+    }
+}
+
+impl Standing {
+    /// Whether the key may be picked.
+    pub(super) const fn is_usable(self) -> bool {
+        matches!(self, Self::Usable | Self::OnTrial(super::state::Trial::Due))
+    }
+}
