@@ -15,6 +15,8 @@ fn a_rejected_key_is_tried_again_slowly_when_asked_to_with_one_call_at_a_time() 
     let trial = take(&mut pool, OPUS, second);
     assert_eq!(state(&pool), KeyState::OnTrial);
     assert!(!is_free(&mut pool, OPUS, second), "one call at a time");
+    let waiter = ask(&mut pool, OPUS);
+    assert_eq!(pool.claim(&waiter, second), Claim::OnRelease);
     let again = pool.report(
         &trial,
         &verdict(Verdict::KeyRejected),

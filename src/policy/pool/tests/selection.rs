@@ -157,6 +157,41 @@ fn most_headroom_takes_the_scope_with_the_largest_share_left() {
 }
 
 #[test]
+fn most_headroom_goes_by_what_is_left_and_not_by_turns() {
+    let quota = Quota::builder()
+        .input_tokens_per_minute(1_000)
+        .burst(Unit::INPUT_TOKENS, 1_000);
+    let quota = quota.build().expect("valid");
+    let mut pool = pool(
+        scopes(&[1, 1])
+            .into_iter()
+            .map(|scope| scope.quota(quota.clone())),
+    );
+    let model = pool.resolve(None);
+    let mut names = Vec::new();
+    for tokens in [500, 10, 10, 10] {
+        let pick = pool.take(&Ask::new(model, Cost::ZERO.input_tokens(tokens)), T0, T0);
+        names.push(pool.alias(&pick).to_string());
+    }
+    assert_eq!(names, ["a1", "b1", "b1", "b1"]);
+}
+
+#[test]
+fn a_star_goes_before_the_class_without_patterns() {
+    for star_first in [true, false] {
+        let scope = scopes(&[1]).remove(0);
+        let (star, rest) = (per_minute(60), per_minute(60_000));
+        let mut pool = pool([if star_first {
+            scope.quota_for(["*"], star).quota(rest)
+        } else {
+            scope.quota(rest).quota_for(["*"], star)
+        }]);
+        let _ = take(&mut pool, OPUS, T0);
+        assert!(!is_free(&mut pool, OPUS, T0 + millis(999)));
+    }
+}
+
+#[test]
 fn headroom_counts_the_scarcest_dimension_and_places_in_flight() {
     let quota = Quota::builder()
         .requests_per_minute(100)

@@ -182,7 +182,16 @@ fn what_was_found_for_one_call_is_not_taken_for_another() {
     two.disable("b1", T0).expect("known");
     let pick = two.take(&ask, T0, T0);
     assert_eq!(&**two.alias(&pick), "a1", "what was found is gone");
-    drop((busy, pick));
+    two.enable("b1", T0).expect("known");
+    let other = take(&mut two, OPUS, T0);
+    two.begin_pass();
+    let _ = take(&mut two, OPUS, T0);
+    assert!(matches!(two.claim(&ask, T0), Claim::Ready(_)));
+    assert_eq!(&**two.alias(&other), "b1");
+    let _ = two.report(&other, &verdict(Verdict::Region), T0, &mut no_jitter());
+    let last = two.take(&ask, T0, T0);
+    assert_eq!(&**two.alias(&last), "a1", "its scope is gone");
+    drop((busy, pick, other));
 }
 
 #[test]
@@ -264,6 +273,12 @@ fn a_call_that_costs_more_than_any_quota_is_refused_at_once_with_the_largest() {
         "the call costs 5001 tokens, but the quota never admits more than 5000 at once"
     );
     assert_eq!(pool.claim(&ask, T0), Claim::Never(why));
+    let turned = scopes(&[1, 1]).into_iter().zip([1_000, 5_000]);
+    let turned = super::pool(turned.map(|(scope, tokens)| scope.quota(quota(tokens))));
+    let Err(Unservable::TooLarge(why)) = turned.expect(&ask, T0) else {
+        panic!("it is too large");
+    };
+    assert_eq!(why.capacity(), 5_000);
     let fits = Ask::new(model, Cost::REQUEST.input_tokens(5_000));
     assert!(pool.is_free(&fits, T0));
     let pick = pool.take(&fits, T0, T0);
