@@ -2,9 +2,15 @@
 //!
 //! Every layer's error is a [`BoxError`]: the inner service's own error, or a [`Rejected`].
 
-use std::{error::Error, fmt, time::Duration};
+use std::{error::Error, fmt, sync::Arc, time::Duration};
 
-use crate::policy::CostTooLarge;
+use crate::{
+    outcome::Outcome,
+    policy::{
+        CostTooLarge,
+        pool::{NobodyCanServe, Unservable},
+    },
+};
 
 /// The error of every layer.
 pub type BoxError = Box<dyn Error + Send + Sync>;
@@ -32,20 +38,15 @@ pub enum Rejected {
     CostTooLarge(CostTooLarge),
     /// A keyed limiter holds as many keys as it may, all of them in use.
     TooManyKeys(TooManyKeys),
+    /// Every credential of a pool is out for this call, until somebody changes something.
+    NobodyCanServe(NobodyCanServe),
 }
 
 impl Rejected {
     /// The refusal in `error` or in what caused it.
     #[must_use]
     pub fn find<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a Self> {
-        let mut next = Some(error);
-        while let Some(error) = next {
-            if let Some(found) = error.downcast_ref() {
-                return Some(found);
-            }
-            next = error.source();
-        }
-        None
+        find(error)
     }
 
     /// How long to wait before the same call can be admitted, counted from the refusal: the
@@ -56,10 +57,22 @@ impl Rejected {
         match self {
             Self::QueueFull(full) => Some(full.retry_after),
             Self::TooLate(late) => Some(late.retry_after),
-            Self::CostTooLarge(_) => None,
+            Self::CostTooLarge(_) | Self::NobodyCanServe(_) => None,
             Self::TooManyKeys(full) => Some(full.retry_after),
         }
     }
+}
+
+/// The first error of this type in `error` and in what caused it.
+fn find<'a, E: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a E> {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(found) = error.downcast_ref() {
+            return Some(found);
+        }
+        next = error.source();
+    }
+    None
 }
 
 impl fmt::Display for Rejected {
@@ -69,11 +82,21 @@ impl fmt::Display for Rejected {
             Self::TooLate(leaf) => leaf.fmt(f),
             Self::CostTooLarge(leaf) => leaf.fmt(f),
             Self::TooManyKeys(leaf) => leaf.fmt(f),
+            Self::NobodyCanServe(leaf) => leaf.fmt(f),
         }
     }
 }
 
 impl Error for Rejected {}
+
+impl From<Unservable> for Rejected {
+    fn from(why: Unservable) -> Self {
+        match why {
+            Unservable::TooLarge(leaf) => Self::CostTooLarge(leaf),
+            Unservable::Nobody(leaf) => Self::NobodyCanServe(leaf),
+        }
+    }
+}
 
 /// A wait as a person reads it: in whole milliseconds, rounded up, where there are any.
 fn shown(wait: Duration) -> Duration {
@@ -201,6 +224,59 @@ impl fmt::Display for TooManyKeys {
 }
 
 impl Error for TooManyKeys {}
+
+/// A call with a credential of a pool failed without a response, for a reason that the pool has
+/// dealt with: the key or its scope is left alone for now.
+///
+/// Its source is the error of the inner service. Layers outside take
+/// [`outcome`](Self::outcome) for what happened, so that a retry does not wait for a hint that is
+/// the pool's to obey. Failures for other reasons are handed on as they are.
+#[derive(Debug)]
+pub struct KeyFailed {
+    pub(crate) alias: Arc<str>,
+    pub(crate) scope: Arc<str>,
+    pub(crate) outcome: Outcome,
+    pub(crate) source: BoxError,
+}
+
+impl KeyFailed {
+    /// The failure in `error` or in what caused it.
+    #[must_use]
+    pub fn find<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a Self> {
+        find(error)
+    }
+
+    /// The alias of the key.
+    #[must_use]
+    pub fn alias(&self) -> &str {
+        &self.alias
+    }
+
+    /// The scope of the key.
+    #[must_use]
+    pub fn scope(&self) -> &str {
+        &self.scope
+    }
+
+    /// What the failure means to the layers outside the pool.
+    #[must_use]
+    pub const fn outcome(&self) -> Outcome {
+        self.outcome
+    }
+}
+
+impl fmt::Display for KeyFailed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { alias, scope, .. } = self;
+        write!(f, "the call with key {alias} of scope {scope} failed")
+    }
+}
+
+impl Error for KeyFailed {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        Some(&*self.source)
+    }
+}
 
 #[cfg(test)]
 mod tests {

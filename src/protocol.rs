@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 pub use crate::clock::timestamp;
 use crate::{
-    error::{BoxError, Rejected},
+    error::{BoxError, KeyFailed, Rejected},
     outcome::{Effect, Ending, Idempotency, Outcome, Verdict},
     policy::Cost,
 };
@@ -134,6 +134,18 @@ fn classify_error(error: &BoxError) -> Outcome {
     match rejected.retry_after() {
         Some(wait) => Outcome::new(Verdict::RefusedLocally).after(wait),
         None => Outcome::new(Verdict::RefusedLocally).with_effect(Effect::None),
+    }
+}
+
+/// What a call that failed without a response turned out to be: what a layer inside has found
+/// out, otherwise what the protocol makes of it.
+pub(crate) fn classify_failure<Req, Res, P>(protocol: &P, error: &BoxError) -> Outcome
+where
+    P: Protocol<Req, Res>,
+{
+    match KeyFailed::find(&**error) {
+        Some(failed) => failed.outcome(),
+        None => protocol.classify(Err(error)),
     }
 }
 

@@ -19,6 +19,7 @@ use super::{
 use crate::{
     clock,
     error::{QueueFull, Rejected, TooLate},
+    outcome::Outcome,
     policy::Timestamp,
 };
 
@@ -38,12 +39,16 @@ pub(crate) struct Limits {
 /// waited is gone (`false`).
 pub(crate) type OnWaiting = Arc<dyn Fn(bool) + Send + Sync>;
 
+/// Called outside the lock with each change of state that the resource tells.
+pub(crate) type OnNotice<N> = Arc<dyn Fn(N) + Send + Sync>;
+
 /// A queue over a resource, shared by all clones of a service.
 pub(crate) struct Admission<R: Resource> {
     queue: Mutex<Queue<R>>,
     ended: Ended,
     limits: Limits,
     on_waiting: Option<OnWaiting>,
+    on_notice: Option<OnNotice<R::Notice>>,
 }
 
 /// Calls that are over. Counted outside the lock: an end that changes nothing else takes none.
@@ -104,6 +109,7 @@ impl<R: Resource> Admission<R> {
             ended: Ended::default(),
             limits,
             on_waiting: None,
+            on_notice: None,
         }
     }
 
@@ -112,12 +118,29 @@ impl<R: Resource> Admission<R> {
         self
     }
 
-    /// Admits, queues or refuses a call that can wait until `deadline`.
+    pub(crate) fn on_notice(mut self, callback: OnNotice<R::Notice>) -> Self {
+        self.on_notice = Some(callback);
+        self
+    }
+
+    /// Admits, queues or refuses a call that can wait until `deadline`. `ask` says under the lock
+    /// what it wants.
     #[inline]
-    pub(crate) fn enter(self: &Arc<Self>, ask: R::Ask, deadline: Option<Timestamp>) -> Entry<R> {
+    pub(crate) fn enter(
+        self: &Arc<Self>,
+        ask: impl FnOnce(&mut R) -> R::Ask,
+        deadline: Option<Timestamp>,
+    ) -> Entry<R> {
         let now = clock::now();
-        let admitted = self.try_enter(&mut self.lock(), &ask, deadline, now);
-        admitted.map_or_else(|| self.enter_late(ask, deadline, now), Entry::Admitted)
+        let ask = {
+            let queue = &mut *self.lock();
+            let ask = ask(&mut queue.resource);
+            match self.try_enter(queue, &ask, deadline, now) {
+                Some(held) => return Entry::Admitted(held),
+                None => ask,
+            }
+        };
+        self.enter_late(ask, deadline, now)
     }
 
     /// Admits a call at once, unless it has to wait or its deadline has passed.
@@ -174,7 +197,7 @@ impl<R: Resource> Admission<R> {
             queue.pass(now, wake);
         }
         let expected = queue.resource.expect(&ask, now);
-        let expected = expected.map_err(Rejected::CostTooLarge)?;
+        let expected = expected.map_err(Rejected::from)?;
         if queue.waiting() >= self.limits.max_waiting {
             return Err(Rejected::QueueFull(QueueFull {
                 layer: self.limits.layer,
@@ -267,16 +290,22 @@ impl<R: Resource> Admission<R> {
     /// The way to the queue for whoever may change it: what must happen outside the lock happens
     /// after it. What `work` returns must be safe to drop, in case the callback panics.
     fn with<T>(&self, work: impl FnOnce(&mut Queue<R>, &mut Vec<Waker>) -> T) -> T {
-        let mut wake = Vec::new();
+        let (mut wake, mut notices) = (Vec::new(), Vec::new());
         let (result, waited, waits) = {
             let mut queue = self.lock();
             let waited = queue.waiting() > 0;
             let result = work(&mut queue, &mut wake);
             queue.counts.note_peak(self.ended.total());
+            while let Some(notice) = queue.resource.next_notice() {
+                notices.push(notice);
+            }
             (result, waited, queue.waiting() > 0)
         };
         for waker in wake {
             waker.wake();
+        }
+        if let Some(callback) = self.on_notice.as_ref().filter(|_| !thread::panicking()) {
+            notices.into_iter().for_each(|notice| callback(notice));
         }
         if waited != waits {
             note_waiting(self.limits.layer, waits);
@@ -407,7 +436,7 @@ impl<R: Resource> Waiting<R> {
                 }
                 Look::Failed(why) => {
                     *ticket = None;
-                    Sight::Refused(Rejected::CostTooLarge(why))
+                    Sight::Refused(why.into())
                 }
                 Look::Wait(due) => Sight::Wait(due),
             }
@@ -489,27 +518,53 @@ impl<R: Resource> Held<R> {
         self.is_sent = true;
     }
 
-    /// Releases everything, once; `is_success` counts the call as completed.
+    /// What the call holds.
+    ///
+    /// # Panics
+    ///
+    /// If it has been released.
+    pub(crate) fn grant(&self) -> &R::Grant {
+        let grant = self.grant.as_ref();
+        grant.expect("what is released is not looked at")
+    }
+
+    /// Tells the resource something of the call before its end, then serves all whom that lets
+    /// in.
+    #[cold]
+    pub(crate) fn inform<T>(
+        &mut self,
+        tell: impl FnOnce(&mut R, &mut R::Grant, Timestamp) -> T,
+    ) -> Option<T> {
+        let grant = self.grant.as_mut()?;
+        let now = clock::now();
+        let told = self.admission.with(|queue, wake| {
+            let result = tell(&mut queue.resource, grant, now);
+            queue.pass(now, wake);
+            result
+        });
+        Some(told)
+    }
+
+    /// Releases everything, once. A call that ended in an `outcome` is completed.
     #[inline]
-    pub(crate) fn finish(&mut self, spent: Spent, is_success: Option<bool>) {
+    pub(crate) fn finish(&mut self, spent: Spent, outcome: Option<&Outcome>) {
         let Some(grant) = self.grant.take() else {
             return;
         };
-        self.admission.ended.count(is_success);
+        self.admission.ended.count(outcome.map(Outcome::is_success));
         if !self.is_timed && R::is_inert(&grant, spent) {
             return;
         }
-        self.release(grant, spent);
+        self.release(grant, spent, outcome);
     }
 
-    #[cold]
-    fn release(&self, grant: R::Grant, spent: Spent) {
+    fn release(&self, grant: R::Grant, spent: Spent, outcome: Option<&Outcome>) {
         let now = clock::now();
         self.admission.with(|queue, wake| {
             if self.is_timed {
                 queue.counts.count_time(now.since(self.since));
             }
-            queue.resource.release(grant, spent, now);
+            queue.resource.release(grant, spent, outcome, now);
             queue.pass(now, wake);
         });
     }

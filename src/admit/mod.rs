@@ -7,7 +7,8 @@
 //! - `resource` says what can be asked of a resource, and joins two of them;
 //! - `tokens` and `slots` are the two resources;
 //! - `queue` is the rule: who is served next, and when. It has no lock, clock or waker calls;
-//! - `admission` is the plumbing: the lock, the timers, the guard.
+//! - `admission` is the plumbing: the lock, the timers, the guard;
+//! - `future` is a call's way through a layer that waits, whatever it waits for.
 //!
 //! # Who is served
 //!
@@ -28,6 +29,7 @@
 //! which is never polled stays taken until that call is dropped.
 
 mod admission;
+mod future;
 mod queue;
 mod resource;
 mod slots;
@@ -37,7 +39,8 @@ mod tokens;
 
 pub(crate) use self::{
     admission::{Admission, Entry, Held, Limits, Stats, Waiting},
-    resource::{Joint, Resource, Spent},
+    future::{CallFuture, Conduct, Permit},
+    resource::{Claim, Joint, Resource, Spent},
     slots::Slots,
-    tokens::Tokens,
+    tokens::{Tokens, known},
 };

@@ -1,7 +1,7 @@
 use std::{task::Waker, time::Duration};
 
 use super::resource::{Claim, Resource};
-use crate::policy::{CostTooLarge, Timestamp};
+use crate::policy::{Timestamp, pool::Unservable};
 
 /// As many places are kept when nobody uses any.
 const MOST_FREE_PLACES: usize = 1_024;
@@ -81,6 +81,7 @@ impl Counts {
     }
 }
 
+#[derive(Clone, Copy)]
 struct Line {
     first: u32,
     last: u32,
@@ -88,6 +89,15 @@ struct Line {
     expected: Timestamp,
     /// Where the present pass stands in this line.
     cursor: u32,
+}
+
+impl Line {
+    const EMPTY: Self = Self {
+        first: NONE,
+        last: NONE,
+        expected: Timestamp::ZERO,
+        cursor: NONE,
+    };
 }
 
 enum Place<R: Resource> {
@@ -108,7 +118,7 @@ enum Stage<R: Resource> {
     Waiting(Wait<R::Ask>),
     /// With the instant that it is charged as of.
     Granted(R::Grant, Timestamp),
-    Failed(CostTooLarge),
+    Failed(Unservable),
     /// Only while a waiter is moved from one stage to the next.
     Moving,
 }
@@ -143,28 +153,20 @@ impl<A> Wait<A> {
 /// What a waiter finds when it looks.
 pub(super) enum Look<R: Resource> {
     Granted(R::Grant),
-    Failed(CostTooLarge),
+    Failed(Unservable),
     /// Not yet: look again at this instant, or when woken.
     Wait(Timestamp),
 }
 
 impl<R: Resource> Queue<R> {
     pub(super) fn new(resource: R, slack: Duration) -> Self {
-        let lines = resource.lines();
         Self {
             resource,
             slack,
             places: Vec::new(),
             free: NONE,
             held: 0,
-            lines: std::iter::repeat_with(|| Line {
-                first: NONE,
-                last: NONE,
-                expected: Timestamp::ZERO,
-                cursor: NONE,
-            })
-            .take(lines)
-            .collect(),
+            lines: Vec::new(),
             waiting: 0,
             next_arrival: 0,
             next_due: Timestamp::MAX,
@@ -210,6 +212,9 @@ impl<R: Resource> Queue<R> {
     ) -> (u32, Timestamp) {
         self.resource.joined(&ask);
         let line = self.resource.line(&ask) as u32;
+        if self.lines.len() <= line as usize {
+            self.lines.resize(line as usize + 1, Line::EMPTY);
+        }
         let Line {
             first,
             expected: before,
@@ -251,7 +256,7 @@ impl<R: Resource> Queue<R> {
                 unreachable!("only waiting places are linked");
             };
             self.lines[line].cursor = waiter.after;
-            match self.resource.claim(&wait.ask, now) {
+            match self.resource.claim(&wait.ask, now, now) {
                 Claim::Ready(ready) => {
                     let earliest = wait.since.max(now.before(slack));
                     let at = ready.max(earliest).min(now);

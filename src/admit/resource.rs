@@ -1,6 +1,6 @@
 use crate::{
-    outcome::Usage,
-    policy::{CostTooLarge, Timestamp},
+    outcome::{Outcome, Usage},
+    policy::{Timestamp, pool::Unservable},
 };
 
 /// What the queue knows of the thing it admits to.
@@ -10,7 +10,10 @@ pub(crate) trait Resource {
     /// What one call holds.
     type Grant;
 
-    /// How many lines of waiters there are. Fixed for the life of the resource.
+    /// A change of state worth telling outside the lock.
+    type Notice;
+
+    /// How many lines of waiters there are. Fixed, but for the first of a [`Joint`].
     fn lines(&self) -> usize {
         1
     }
@@ -28,8 +31,8 @@ pub(crate) trait Resource {
     fn begin_pass(&mut self);
 
     /// What `ask` finds at `now` among what nobody before it in this pass has claimed. Claims
-    /// what it will have to wait for.
-    fn claim(&mut self, ask: &Self::Ask, now: Timestamp) -> Claim;
+    /// what it will have to wait for beyond `from`, before which it cannot be sent anyhow.
+    fn claim(&mut self, ask: &Self::Ask, from: Timestamp, now: Timestamp) -> Claim;
 
     /// Takes what was found [`Claim::Ready`], as of the instant `at` and sent at `now`.
     fn take(&mut self, ask: &Self::Ask, at: Timestamp, now: Timestamp) -> Self::Grant;
@@ -38,20 +41,31 @@ pub(crate) trait Resource {
     /// be returned.
     fn is_inert(grant: &Self::Grant, spent: Spent) -> bool;
 
-    /// Returns a grant.
-    fn release(&mut self, grant: Self::Grant, spent: Spent, now: Timestamp);
+    /// Returns the grant of a call that ended in `outcome`, if anybody knows.
+    fn release(
+        &mut self,
+        grant: Self::Grant,
+        spent: Spent,
+        outcome: Option<&Outcome>,
+        now: Timestamp,
+    );
 
     /// Returns a grant that was not used, and what had been asked for.
     fn undo(&mut self, grant: Self::Grant, now: Timestamp) -> Self::Ask;
 
     /// The soonest instant at which `ask` could be served if it joined the waiters now.
-    fn expect(&self, ask: &Self::Ask, now: Timestamp) -> Result<Timestamp, CostTooLarge>;
+    fn expect(&self, ask: &Self::Ask, now: Timestamp) -> Result<Timestamp, Unservable>;
 
     /// Counts a waiter in.
     fn joined(&mut self, ask: &Self::Ask);
 
     /// Counts a waiter out.
     fn left(&mut self, ask: &Self::Ask);
+
+    /// The oldest change that has not been told yet.
+    fn next_notice(&mut self) -> Option<Self::Notice> {
+        None
+    }
 }
 
 /// What a waiter finds in a pass.
@@ -66,7 +80,7 @@ pub(crate) enum Claim {
     /// All it could use is claimed by waiters before it.
     Nothing,
     /// It can never be served.
-    Never(CostTooLarge),
+    Never(Unservable),
 }
 
 /// What a call has really used of its reservation.
@@ -91,13 +105,15 @@ impl Spent {
     }
 }
 
-/// Two resources, granted together or not at all.
+/// Two resources, granted together or not at all. Only the first may have lines that grow, and
+/// only the first has notices.
 #[derive(Debug)]
 pub(crate) struct Joint<A, B>(pub(crate) A, pub(crate) B);
 
 impl<A: Resource, B: Resource> Resource for Joint<A, B> {
     type Ask = (A::Ask, B::Ask);
     type Grant = (A::Grant, B::Grant);
+    type Notice = A::Notice;
 
     fn lines(&self) -> usize {
         self.0.lines() * self.1.lines()
@@ -117,8 +133,17 @@ impl<A: Resource, B: Resource> Resource for Joint<A, B> {
         self.1.begin_pass();
     }
 
-    fn claim(&mut self, (a, b): &Self::Ask, now: Timestamp) -> Claim {
-        self.0.claim(a, now).and(self.1.claim(b, now))
+    /// Of the second it claims only what it has to wait for longer than for the first: a call
+    /// that waits for a resting scope leaves the bucket to others until then.
+    fn claim(&mut self, (a, b): &Self::Ask, from: Timestamp, now: Timestamp) -> Claim {
+        let first = self.0.claim(a, from, now);
+        let from = match &first {
+            Claim::Never(_) => return first,
+            Claim::Ready(_) => from,
+            Claim::At(at) => from.max(*at),
+            Claim::OnRelease | Claim::Nothing => Timestamp::MAX,
+        };
+        first.and(self.1.claim(b, from, now))
     }
 
     #[inline]
@@ -131,16 +156,22 @@ impl<A: Resource, B: Resource> Resource for Joint<A, B> {
         A::is_inert(a, spent) && B::is_inert(b, spent)
     }
 
-    fn release(&mut self, (a, b): Self::Grant, spent: Spent, now: Timestamp) {
-        self.0.release(a, spent, now);
-        self.1.release(b, spent, now);
+    fn release(
+        &mut self,
+        (a, b): Self::Grant,
+        spent: Spent,
+        outcome: Option<&Outcome>,
+        now: Timestamp,
+    ) {
+        self.0.release(a, spent, outcome, now);
+        self.1.release(b, spent, outcome, now);
     }
 
     fn undo(&mut self, (a, b): Self::Grant, now: Timestamp) -> Self::Ask {
         (self.0.undo(a, now), self.1.undo(b, now))
     }
 
-    fn expect(&self, (a, b): &Self::Ask, now: Timestamp) -> Result<Timestamp, CostTooLarge> {
+    fn expect(&self, (a, b): &Self::Ask, now: Timestamp) -> Result<Timestamp, Unservable> {
         Ok(self.0.expect(a, now)?.max(self.1.expect(b, now)?))
     }
 
@@ -152,6 +183,10 @@ impl<A: Resource, B: Resource> Resource for Joint<A, B> {
     fn left(&mut self, (a, b): &Self::Ask) {
         self.0.left(a);
         self.1.left(b);
+    }
+
+    fn next_notice(&mut self) -> Option<A::Notice> {
+        self.0.next_notice()
     }
 }
 

@@ -1,7 +1,10 @@
-use std::num::NonZeroUsize;
+use std::{convert::Infallible, num::NonZeroUsize};
 
 use super::resource::{Claim, Resource, Spent};
-use crate::policy::{CostTooLarge, Timestamp};
+use crate::{
+    outcome::Outcome,
+    policy::{Timestamp, pool::Unservable},
+};
 
 /// Places in flight under a limit.
 #[derive(Debug)]
@@ -57,6 +60,7 @@ pub(crate) struct Slot {
 impl Resource for Slots {
     type Ask = ();
     type Grant = Slot;
+    type Notice = Infallible;
 
     #[inline]
     fn is_free(&self, _: &(), _: Timestamp) -> bool {
@@ -67,12 +71,13 @@ impl Resource for Slots {
         self.claimed = false;
     }
 
-    fn claim(&mut self, _: &(), _: Timestamp) -> Claim {
+    fn claim(&mut self, _: &(), from: Timestamp, now: Timestamp) -> Claim {
         if self.claimed {
             return Claim::Nothing;
         }
         if self.is_full() {
-            self.claimed = true;
+            // Who has to wait for something else takes the place that is free by then.
+            self.claimed = from <= now;
             return Claim::OnRelease;
         }
         Claim::Ready(self.free_since)
@@ -90,7 +95,7 @@ impl Resource for Slots {
         !slot.is_counted
     }
 
-    fn release(&mut self, slot: Slot, _: Spent, now: Timestamp) {
+    fn release(&mut self, slot: Slot, _: Spent, _: Option<&Outcome>, now: Timestamp) {
         self.give_back(slot, now);
     }
 
@@ -99,7 +104,7 @@ impl Resource for Slots {
     }
 
     /// Nobody knows when a call will end.
-    fn expect(&self, _: &(), now: Timestamp) -> Result<Timestamp, CostTooLarge> {
+    fn expect(&self, _: &(), now: Timestamp) -> Result<Timestamp, Unservable> {
         Ok(now)
     }
 

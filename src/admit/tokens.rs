@@ -1,7 +1,9 @@
+use std::convert::Infallible;
+
 use super::resource::{Claim, Resource, Spent};
 use crate::{
-    outcome::Usage,
-    policy::{Cost, CostTooLarge, Quota, Reservation, Timestamp, TokenBucket, Unit},
+    outcome::{Outcome, Usage},
+    policy::{Cost, Quota, Reservation, Timestamp, TokenBucket, Unit, pool::Unservable},
 };
 
 /// A token bucket with a queue before it.
@@ -39,6 +41,7 @@ impl Tokens {
 impl Resource for Tokens {
     type Ask = Cost;
     type Grant = Reservation;
+    type Notice = Infallible;
 
     #[inline]
     fn is_free(&self, cost: &Cost, now: Timestamp) -> bool {
@@ -49,15 +52,15 @@ impl Resource for Tokens {
         self.claimed = false;
     }
 
-    fn claim(&mut self, cost: &Cost, now: Timestamp) -> Claim {
+    fn claim(&mut self, cost: &Cost, from: Timestamp, now: Timestamp) -> Claim {
         if self.claimed {
             return Claim::Nothing;
         }
         match self.bucket.ready_at(cost) {
-            Err(too_large) => Claim::Never(too_large),
+            Err(too_large) => Claim::Never(Unservable::TooLarge(too_large)),
             Ok(ready) if ready <= now => Claim::Ready(ready),
             Ok(ready) => {
-                self.claimed = true;
+                self.claimed = ready > from;
                 Claim::At(ready)
             }
         }
@@ -73,7 +76,13 @@ impl Resource for Tokens {
         spent.is_as_reserved()
     }
 
-    fn release(&mut self, reservation: Reservation, spent: Spent, now: Timestamp) {
+    fn release(
+        &mut self,
+        reservation: Reservation,
+        spent: Spent,
+        _: Option<&Outcome>,
+        now: Timestamp,
+    ) {
         match spent {
             Spent::Nothing => self.bucket.refund(reservation, now),
             Spent::Exactly(usage) => {
@@ -94,9 +103,9 @@ impl Resource for Tokens {
         cost
     }
 
-    fn expect(&self, cost: &Cost, now: Timestamp) -> Result<Timestamp, CostTooLarge> {
-        let ready = self.bucket.ready_after(&self.ahead, &self.largest, cost)?;
-        Ok(ready.max(now))
+    fn expect(&self, cost: &Cost, now: Timestamp) -> Result<Timestamp, Unservable> {
+        let ready = self.bucket.ready_after(&self.ahead, &self.largest, cost);
+        Ok(ready.map_err(Unservable::TooLarge)?.max(now))
     }
 
     fn joined(&mut self, cost: &Cost) {
@@ -115,7 +124,7 @@ impl Resource for Tokens {
 }
 
 /// `reserved` with the tokens that were reported in place of the estimate.
-fn known(reserved: &Cost, usage: Usage) -> Cost {
+pub(crate) fn known(reserved: &Cost, usage: Usage) -> Cost {
     let mut cost = *reserved;
     if let Some(tokens) = usage.input() {
         cost = cost.of(Unit::INPUT_TOKENS, tokens);

@@ -75,7 +75,8 @@ pub(super) fn enter<Req, Res, P: Protocol<Req, Res>>(
     request: &Req,
 ) -> Entry<Metered> {
     let deadline = protocol.deadline(request).map(clock::timestamp);
-    admission.enter((protocol.cost(request), ()), deadline)
+    let cost = protocol.cost(request);
+    admission.enter(|_| (cost, ()), deadline)
 }
 
 impl<S: fmt::Debug, P> fmt::Debug for RateLimit<S, P> {

@@ -16,7 +16,7 @@ use crate::{
     error::BoxError,
     outcome::Outcome,
     policy::{Attempts, Decision, Reason, Timestamp},
-    protocol::Protocol,
+    protocol::{self, Protocol},
 };
 
 pin_project! {
@@ -122,7 +122,7 @@ where
                         }
                         Poll::Ready(Err(error)) => {
                             let error = error.into();
-                            let outcome = protocol.classify(Err(&error));
+                            let outcome = protocol::classify_failure(protocol, &error);
                             (Err(error), outcome)
                         }
                     };

@@ -21,8 +21,8 @@ use super::{
     tokens::Tokens,
 };
 use crate::{
-    outcome::Usage,
-    policy::{Cost, CostTooLarge, Quota, Timestamp, Unit},
+    outcome::{Outcome, Usage},
+    policy::{Cost, CostTooLarge, Quota, Timestamp, Unit, pool::Unservable},
 };
 
 const SLACK: Duration = Duration::from_secs(5);
@@ -30,6 +30,11 @@ const SLACK: Duration = Duration::from_secs(5);
 fn at(seconds: u64) -> Timestamp {
     Timestamp::ZERO + Duration::from_secs(seconds)
 }
+
+fn too_large() -> Unservable {
+    Unservable::TooLarge(CostTooLarge::new(Unit::REQUESTS, 2, 1))
+}
+
 // === a resource of two scopes ===
 
 /// Two scopes, each of which serves one call and then rests.
@@ -67,6 +72,7 @@ impl Scopes {
 impl Resource for Scopes {
     type Ask = Ask;
     type Grant = (usize, Ask);
+    type Notice = std::convert::Infallible;
 
     fn lines(&self) -> usize {
         3
@@ -88,10 +94,10 @@ impl Resource for Scopes {
         self.claimed = self.taken;
     }
 
-    fn claim(&mut self, ask: &Ask, now: Timestamp) -> Claim {
+    fn claim(&mut self, ask: &Ask, _: Timestamp, now: Timestamp) -> Claim {
         let usable = |scope: &usize| *ask == Ask::Either || *ask == Ask::Only(*scope);
         if self.closed.is_some_and(|closed| *ask == Ask::Only(closed)) {
-            return Claim::Never(CostTooLarge::new(Unit::REQUESTS, 2, 1));
+            return Claim::Never(too_large());
         }
         let free = (0..2).filter(usable).filter(|scope| !self.claimed[*scope]);
         let Some(scope) = free.min_by_key(|scope| self.rests_until[*scope]) else {
@@ -123,7 +129,7 @@ impl Resource for Scopes {
         false
     }
 
-    fn release(&mut self, (scope, _): (usize, Ask), _: Spent, now: Timestamp) {
+    fn release(&mut self, (scope, _): (usize, Ask), _: Spent, _: Option<&Outcome>, now: Timestamp) {
         self.rests_until[scope] = now;
     }
 
@@ -132,7 +138,7 @@ impl Resource for Scopes {
         ask
     }
 
-    fn expect(&self, _: &Ask, now: Timestamp) -> Result<Timestamp, CostTooLarge> {
+    fn expect(&self, _: &Ask, now: Timestamp) -> Result<Timestamp, Unservable> {
         Ok(now)
     }
 
@@ -220,7 +226,7 @@ impl<R: Resource> Bench<R> {
     }
 
     fn release_as(&mut self, grant: R::Grant, spent: Spent) {
-        self.queue.resource.release(grant, spent, self.now);
+        self.queue.resource.release(grant, spent, None, self.now);
         self.ended += 1;
     }
 

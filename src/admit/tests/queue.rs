@@ -132,7 +132,7 @@ fn who_can_never_be_served_is_told_so_and_makes_room() {
     bench.queue.resource.closed = Some(1);
     bench.pass();
     assert_eq!(bench.woken(), 1);
-    assert!(matches!(bench.look(closed), Look::Failed(why) if why.cost() == 2));
+    assert!(matches!(bench.look(closed), Look::Failed(why) if why == too_large()));
     assert_eq!(bench.queue.resource.waiters, [2, 0, 0]);
     assert_eq!((bench.queue.waiting(), bench.queue.counts.refused), (2, 1));
     assert!(bench.waits(first).is_some() && bench.waits(last).is_some());

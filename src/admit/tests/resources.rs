@@ -7,19 +7,22 @@ fn slots_are_counted_and_know_since_when_they_are_free() {
     let one = NonZeroUsize::new(1);
     let mut slots = Slots::new(one);
     slots.begin_pass();
-    assert_eq!(slots.claim(&(), at(3)), Claim::Ready(Timestamp::ZERO));
+    assert_eq!(
+        slots.claim(&(), at(3), at(3)),
+        Claim::Ready(Timestamp::ZERO)
+    );
     let slot = slots.take(&(), at(3), at(3));
-    assert_eq!(slots.claim(&(), at(4)), Claim::OnRelease);
-    assert_eq!(slots.claim(&(), at(4)), Claim::Nothing);
+    assert_eq!(slots.claim(&(), at(4), at(4)), Claim::OnRelease);
+    assert_eq!(slots.claim(&(), at(4), at(4)), Claim::Nothing);
     slots.begin_pass();
-    assert_eq!(slots.claim(&(), at(4)), Claim::OnRelease);
-    slots.release(slot, Spent::Nothing, at(5));
+    assert_eq!(slots.claim(&(), at(4), at(4)), Claim::OnRelease);
+    slots.release(slot, Spent::Nothing, None, at(5));
     slots.begin_pass();
-    assert_eq!(slots.claim(&(), at(9)), Claim::Ready(at(5)));
+    assert_eq!(slots.claim(&(), at(9), at(9)), Claim::Ready(at(5)));
 
     slots.set_limit(NonZeroUsize::new(2), at(10));
     assert_eq!(
-        slots.claim(&(), at(11)),
+        slots.claim(&(), at(11), at(11)),
         Claim::Ready(at(5)),
         "it was not full"
     );
@@ -28,20 +31,24 @@ fn slots_are_counted_and_know_since_when_they_are_free() {
         slots.take(&(), at(11), at(11)),
     );
     slots.set_limit(None, at(12));
-    assert_eq!(slots.claim(&(), at(13)), Claim::Ready(at(12)));
+    assert_eq!(slots.claim(&(), at(13), at(13)), Claim::Ready(at(12)));
     slots.set_limit(one, at(14));
     slots.undo(first, at(15));
     slots.begin_pass();
-    assert_eq!(slots.claim(&(), at(15)), Claim::OnRelease, "one of one");
+    assert_eq!(
+        slots.claim(&(), at(15), at(15)),
+        Claim::OnRelease,
+        "one of one"
+    );
     slots.undo(second, at(16));
     slots.begin_pass();
-    assert_eq!(slots.claim(&(), at(17)), Claim::Ready(at(16)));
+    assert_eq!(slots.claim(&(), at(17), at(17)), Claim::Ready(at(16)));
     assert_eq!(slots.expect(&(), at(18)), Ok(at(18)));
     // A place among several free ones leaves the instant as it is.
     slots.set_limit(NonZeroUsize::new(3), at(19));
     let slot = slots.take(&(), at(19), at(19));
-    slots.release(slot, Spent::Nothing, at(20));
-    assert_eq!(slots.claim(&(), at(21)), Claim::Ready(at(16)));
+    slots.release(slot, Spent::Nothing, None, at(20));
+    assert_eq!(slots.claim(&(), at(21), at(21)), Claim::Ready(at(16)));
 }
 
 #[test]
@@ -60,7 +67,7 @@ fn tokens_settle_as_the_answer_says() {
     ] {
         let mut tokens = tokens(10);
         let reservation = tokens.take(&cost(4), at(0), at(0));
-        tokens.release(reservation, spent, at(0));
+        tokens.release(reservation, spent, None, at(0));
         assert_eq!(left(&tokens, 0), expected, "{spent:?}");
     }
 }
@@ -105,13 +112,16 @@ fn the_largest_of_those_ahead_is_forgotten_when_nobody_waits() {
 fn tokens_are_claimed_by_the_first_who_must_wait_for_them() {
     let mut tokens = tokens(2);
     tokens.begin_pass();
-    assert!(matches!(tokens.claim(&cost(3), at(0)), Claim::Never(_)));
-    assert_eq!(tokens.claim(&cost(1), at(0)), Claim::Ready(at(0)));
+    assert!(matches!(
+        tokens.claim(&cost(3), at(0), at(0)),
+        Claim::Never(_)
+    ));
+    assert_eq!(tokens.claim(&cost(1), at(0), at(0)), Claim::Ready(at(0)));
     let reservation = tokens.take(&cost(2), at(0), at(0));
-    assert_eq!(tokens.claim(&cost(1), at(0)), Claim::At(at(1)));
-    assert_eq!(tokens.claim(&cost(0), at(0)), Claim::Nothing);
+    assert_eq!(tokens.claim(&cost(1), at(0), at(0)), Claim::At(at(1)));
+    assert_eq!(tokens.claim(&cost(0), at(0), at(0)), Claim::Nothing);
     tokens.begin_pass();
-    assert_eq!(tokens.claim(&cost(2), at(0)), Claim::At(at(2)));
+    assert_eq!(tokens.claim(&cost(2), at(0), at(0)), Claim::At(at(2)));
     assert_eq!(tokens.undo(reservation, at(0)), cost(2));
     assert_eq!(left(&tokens, 0), 2);
     tokens.set_quota(&quota(7, None), at(0));
@@ -142,6 +152,7 @@ impl Told {
 impl Resource for Told {
     type Ask = usize;
     type Grant = usize;
+    type Notice = std::convert::Infallible;
 
     fn lines(&self) -> usize {
         self.lines
@@ -159,7 +170,7 @@ impl Resource for Told {
         self.passes += 1;
     }
 
-    fn claim(&mut self, _: &usize, _: Timestamp) -> Claim {
+    fn claim(&mut self, _: &usize, _: Timestamp, _: Timestamp) -> Claim {
         self.claim.clone()
     }
 
@@ -171,13 +182,13 @@ impl Resource for Told {
         *grant == 0 && spent == Spent::Nothing
     }
 
-    fn release(&mut self, _: usize, _: Spent, _: Timestamp) {}
+    fn release(&mut self, _: usize, _: Spent, _: Option<&Outcome>, _: Timestamp) {}
 
     fn undo(&mut self, grant: usize, _: Timestamp) -> usize {
         grant
     }
 
-    fn expect(&self, _: &usize, _: Timestamp) -> Result<Timestamp, CostTooLarge> {
+    fn expect(&self, _: &usize, _: Timestamp) -> Result<Timestamp, Unservable> {
         Ok(self.expected)
     }
 
@@ -192,7 +203,7 @@ impl Resource for Told {
 
 #[test]
 fn both_of_a_joint_resource_must_be_free() {
-    let never = || Claim::Never(CostTooLarge::new(Unit::REQUESTS, 2, 1));
+    let never = || Claim::Never(too_large());
     let cases = [
         (
             Claim::Ready(at(1)),
@@ -211,9 +222,43 @@ fn both_of_a_joint_resource_must_be_free() {
     for (one, other, expected) in cases {
         for (a, b) in [(one.clone(), other.clone()), (other, one)] {
             let mut joint = Joint(Told::new(a, 1, 0), Told::new(b, 1, 0));
-            assert_eq!(joint.claim(&(0, 0), at(0)), expected);
+            assert_eq!(joint.claim(&(0, 0), at(0), at(0)), expected);
         }
     }
+}
+
+#[test]
+fn a_call_that_waits_for_the_first_of_two_leaves_the_second_to_others_until_then() {
+    // A bucket of two, both spent: one is back after a second, two after two.
+    let spent = || {
+        let mut tokens = tokens(2);
+        let _spent = tokens.take(&cost(2), at(0), at(0));
+        tokens
+    };
+    let (one, two) = (cost(1), cost(2));
+    for (first, found, next) in [
+        // It is sent at 5 at the soonest: the bucket is others' until then.
+        (Claim::At(at(5)), Claim::At(at(5)), Claim::At(at(1))),
+        (Claim::OnRelease, Claim::OnRelease, Claim::At(at(1))),
+        (Claim::Nothing, Claim::Nothing, Claim::At(at(1))),
+        // It waits for the bucket longer than for the first: what is there first is its.
+        (Claim::At(at(1)), Claim::At(at(2)), Claim::Nothing),
+        (Claim::Ready(at(0)), Claim::At(at(2)), Claim::Nothing),
+    ] {
+        let mut joint = Joint(Told::new(first.clone(), 1, 0), spent());
+        joint.begin_pass();
+        assert_eq!(joint.claim(&(0, two), at(0), at(0)), found);
+        assert_eq!(joint.1.claim(&one, at(0), at(0)), next, "after {first:?}");
+    }
+    let mut slots = Slots::new(NonZeroUsize::new(1));
+    let _taken = slots.take(&(), at(0), at(0));
+    assert_eq!(slots.claim(&(), at(5), at(0)), Claim::OnRelease);
+    assert_eq!(
+        slots.claim(&(), at(0), at(0)),
+        Claim::OnRelease,
+        "not claimed before"
+    );
+    assert_eq!(slots.claim(&(), at(0), at(0)), Claim::Nothing);
 }
 
 #[test]
@@ -271,7 +316,7 @@ fn only_what_changes_nothing_is_inert() {
     assert!(slots.is_free(&(), at(1)), "what came before does not count");
     let counted = slots.take(&(), at(1), at(1));
     assert!(!Slots::is_inert(&counted, Spent::AS_RESERVED));
-    slots.release(uncounted, Spent::AS_RESERVED, at(2));
+    slots.release(uncounted, Spent::AS_RESERVED, None, at(2));
     assert!(!slots.is_free(&(), at(2)), "nor does it give a place back");
 }
 
