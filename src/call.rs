@@ -21,6 +21,8 @@ use tokio::time::Instant;
 use tower_layer::Layer;
 use tower_service::Service;
 
+#[cfg(feature = "key-rotation")]
+use crate::key_rotation::Key;
 use crate::{
     error::BoxError,
     outcome::{Idempotency, Outcome},
@@ -269,6 +271,16 @@ impl<Req, Res, P: Protocol<Req, Res>> Protocol<Call<Req>, Res> for Noted<P> {
         call.facts.cost
     }
 
+    fn model<'a>(&self, call: &'a Call<Req>) -> Option<&'a str> {
+        let inner = || self.inner.model(&call.request);
+        call.facts.model_name().or_else(inner)
+    }
+
+    #[cfg(feature = "key-rotation")]
+    fn authorize(&self, call: &mut Call<Req>, key: &Key) {
+        self.inner.authorize(&mut call.request, key);
+    }
+
     fn deadline(&self, call: &Call<Req>) -> Option<Instant> {
         let inner = || self.inner.deadline(&call.request);
         call.facts.deadline.or_else(inner)
@@ -296,5 +308,46 @@ impl<Req, Res, P: Protocol<Req, Res>> Protocol<Call<Req>, Res> for Noted<P> {
 
     fn annotate(&self, response: &mut Res, outcome: Outcome) {
         self.inner.annotate(response, outcome);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::{ModelFn, Plain};
+
+    fn model(call: &Call<&'static str>) -> Option<String> {
+        let inner = ModelFn::new(Plain, |request: &&'static str| Some(*request));
+        let noted = Noted::new(inner);
+        Protocol::<_, ()>::model(&noted, call).map(Into::into)
+    }
+
+    #[test]
+    fn the_model_of_the_facts_goes_before_the_request_s() {
+        let facts = Facts::new(Cost::REQUEST);
+        let call = Call::new("of the request", facts.clone());
+        assert_eq!(model(&call).as_deref(), Some("of the request"));
+        let call = Call::new("of the request", facts.model("of the facts"));
+        assert_eq!(model(&call).as_deref(), Some("of the facts"));
+    }
+
+    #[cfg(feature = "key-rotation")]
+    #[test]
+    fn a_key_goes_into_the_request_of_a_call() {
+        use crate::{
+            key_rotation::{KeyPool, Scope, Source},
+            protocol::AuthorizeFn,
+        };
+
+        let scope = Scope::new("org-a").key("a1", Source::value("sk-1"));
+        let pool = KeyPool::builder().scope(scope).build();
+        let pool = pool.expect("it is valid");
+        let write = |request: &mut String, key: &Key| request.push_str(key.alias());
+        let noted = Noted::new(AuthorizeFn::new(Plain, write));
+        let mut call = Call::new(String::new(), Facts::new(Cost::REQUEST));
+        for key in pool.keys() {
+            Protocol::<_, ()>::authorize(&noted, &mut call, key);
+        }
+        assert_eq!(call.request(), "a1");
     }
 }

@@ -86,6 +86,8 @@ mod clock;
 pub mod error;
 #[cfg(feature = "http")]
 pub mod http;
+#[cfg(feature = "key-rotation")]
+pub mod key_rotation;
 #[cfg(feature = "_service")]
 pub mod protocol;
 #[cfg(feature = "provider")]

@@ -7,6 +7,8 @@
 use tokio::time::Instant;
 
 pub use crate::clock::timestamp;
+#[cfg(feature = "key-rotation")]
+use crate::key_rotation::Key;
 use crate::{
     error::{BoxError, KeyFailed, Rejected},
     outcome::{Effect, Ending, Idempotency, Outcome, Verdict},
@@ -78,6 +80,20 @@ pub trait Protocol<Req, Res> {
     fn cost(&self, request: &Req) -> Cost {
         let _ = request;
         Cost::REQUEST
+    }
+
+    /// The model that is asked, by which a pool of keys chooses among its quotas. Default: none.
+    fn model<'a>(&self, request: &'a Req) -> Option<&'a str> {
+        let _ = request;
+        None
+    }
+
+    /// Puts the key that was picked for this attempt into the request, in the place of any that
+    /// is there. Called once per attempt, at the instant of sending. It must not block; a panic
+    /// refunds the call and goes on to the caller. Default: nothing.
+    #[cfg(feature = "key-rotation")]
+    fn authorize(&self, request: &mut Req, key: &Key) {
+        let _ = (request, key);
     }
 
     /// When the caller stops waiting. Default: never.
@@ -190,6 +206,17 @@ macro_rules! pass_on {
             self.inner.cost(request)
         }
     };
+    (@model) => {
+        fn model<'a>(&self, request: &'a Req) -> Option<&'a str> {
+            self.inner.model(request)
+        }
+    };
+    (@authorize) => {
+        #[cfg(feature = "key-rotation")]
+        fn authorize(&self, request: &mut Req, key: &Key) {
+            self.inner.authorize(request, key);
+        }
+    };
     (@deadline) => {
         fn deadline(&self, request: &Req) -> Option<Instant> {
             self.inner.deadline(request)
@@ -227,7 +254,7 @@ where
     P: Protocol<Req, Res>,
     F: Fn(&Req) -> Cost,
 {
-    pass_on!(deadline, idempotency, classify);
+    pass_on!(model, authorize, deadline, idempotency, classify);
 
     fn cost(&self, request: &Req) -> Cost {
         (self.cost)(request)
@@ -253,7 +280,7 @@ where
     P: Protocol<Req, Res>,
     F: Fn(Result<&Res, &BoxError>) -> Outcome,
 {
-    pass_on!(cost, deadline, idempotency);
+    pass_on!(cost, model, authorize, deadline, idempotency);
 
     fn classify(&self, result: Result<&Res, &BoxError>) -> Outcome {
         (self.classify)(result)
@@ -279,10 +306,108 @@ where
     P: Protocol<Req, Res>,
     F: Fn(&Req) -> Option<Instant>,
 {
-    pass_on!(cost, idempotency, classify);
+    pass_on!(cost, model, authorize, idempotency, classify);
 
     fn deadline(&self, request: &Req) -> Option<Instant> {
         (self.deadline)(request)
+    }
+}
+
+/// A protocol whose model is a closure's.
+///
+/// ```
+/// use tower_relay::protocol::{ModelFn, Plain, Protocol};
+///
+/// struct Prompt {
+///     model: Option<String>,
+/// }
+///
+/// let protocol = ModelFn::new(Plain, |prompt: &Prompt| prompt.model.as_deref());
+/// let prompt = Prompt { model: Some("large-1".into()) };
+/// assert_eq!(Protocol::<_, ()>::model(&protocol, &prompt), Some("large-1"));
+/// ```
+#[derive(Clone, Copy, Debug)]
+pub struct ModelFn<P, F> {
+    inner: P,
+    model: F,
+}
+
+impl<P, F> ModelFn<P, F> {
+    /// `inner` with `model` as its [`Protocol::model`].
+    pub const fn new<Req>(inner: P, model: F) -> Self
+    where
+        // Without it a closure is not taken to return what it borrows.
+        F: for<'a> Fn(&'a Req) -> Option<&'a str>,
+    {
+        Self { inner, model }
+    }
+}
+
+impl<Req, Res, P, F> Protocol<Req, Res> for ModelFn<P, F>
+where
+    P: Protocol<Req, Res>,
+    F: for<'a> Fn(&'a Req) -> Option<&'a str>,
+{
+    pass_on!(cost, authorize, deadline, idempotency, classify);
+
+    fn model<'a>(&self, request: &'a Req) -> Option<&'a str> {
+        (self.model)(request)
+    }
+}
+
+/// A protocol that puts keys into requests by a closure.
+///
+/// ```
+/// use tower_relay::{
+///     key_rotation::{ExposeSecret, KeyPool, Scope, Source},
+///     policy::InvalidConfig,
+///     protocol::{AuthorizeFn, Plain, Protocol},
+/// };
+///
+/// struct Query {
+///     token: String,
+/// }
+///
+/// let protocol = AuthorizeFn::new(Plain, |query: &mut Query, key| {
+///     query.token = key.secret().expose_secret().into();
+/// });
+/// let scope = Scope::new("org-a").key("a1", Source::value("sk-1"));
+/// let pool = KeyPool::builder().scope(scope).build()?;
+/// let mut query = Query { token: "the caller's own".into() };
+/// for key in pool.keys() {
+///     Protocol::<_, ()>::authorize(&protocol, &mut query, key);
+/// }
+/// assert_eq!(query.token, "sk-1");
+/// # Ok::<(), InvalidConfig>(())
+/// ```
+#[cfg(feature = "key-rotation")]
+#[derive(Clone, Copy, Debug)]
+pub struct AuthorizeFn<P, F> {
+    inner: P,
+    authorize: F,
+}
+
+#[cfg(feature = "key-rotation")]
+impl<P, F> AuthorizeFn<P, F> {
+    /// `inner` with `authorize` as its [`Protocol::authorize`].
+    pub const fn new<Req>(inner: P, authorize: F) -> Self
+    where
+        F: Fn(&mut Req, &Key),
+    {
+        Self { inner, authorize }
+    }
+}
+
+#[cfg(feature = "key-rotation")]
+impl<Req, Res, P, F> Protocol<Req, Res> for AuthorizeFn<P, F>
+where
+    P: Protocol<Req, Res>,
+    F: Fn(&mut Req, &Key),
+{
+    pass_on!(cost, model, deadline, idempotency, classify);
+
+    fn authorize(&self, request: &mut Req, key: &Key) {
+        (self.authorize)(request, key);
     }
 }
 
@@ -303,7 +428,7 @@ impl<Req, Res, P> Protocol<Req, Res> for AssumeIdempotent<P>
 where
     P: Protocol<Req, Res>,
 {
-    pass_on!(cost, deadline, classify);
+    pass_on!(cost, model, authorize, deadline, classify);
 
     fn idempotency(&self, _: &Req) -> Idempotency {
         Idempotency::Idempotent
@@ -342,5 +467,74 @@ mod tests {
             Protocol::<u64, ()>::idempotency(&protocol, &9),
             Idempotency::Idempotent
         );
+    }
+
+    struct Ask {
+        model: Option<String>,
+        token: String,
+    }
+
+    #[cfg(feature = "key-rotation")]
+    fn pool() -> crate::key_rotation::KeyPool {
+        use crate::key_rotation::{KeyPool, Scope, Source};
+
+        let scope = Scope::new("org-a").key("a1", Source::value("sk-1"));
+        let pool = KeyPool::builder().scope(scope).build();
+        pool.expect("it is valid")
+    }
+
+    fn check_model(protocol: &impl Protocol<Ask, ()>, expected: Option<&str>) {
+        let ask = Ask {
+            model: Some("large-1".into()),
+            token: String::new(),
+        };
+        assert_eq!(protocol.model(&ask), expected);
+        assert_eq!(ask.token, "");
+    }
+
+    #[test]
+    fn every_adaptor_passes_the_model_on() {
+        let protocol = || ModelFn::new(Plain, |ask: &Ask| ask.model.as_deref());
+        let large = Some("large-1");
+        check_model(&Plain, None);
+        check_model(&protocol(), large);
+        check_model(&CostFn::new(protocol(), |_: &Ask| Cost::REQUEST), large);
+        let classify = |_: Result<&(), &BoxError>| Outcome::SUCCESS;
+        check_model(&ClassifyFn::new(protocol(), classify), large);
+        check_model(&DeadlineFn::new(protocol(), |_: &Ask| None), large);
+        check_model(&AssumeIdempotent::new(protocol()), large);
+        check_model(&ModelFn::new(protocol(), |_: &Ask| None), None);
+        check_model(&ModelFn::new(Plain, |_: &Ask| Some("fixed")), Some("fixed"));
+        #[cfg(feature = "key-rotation")]
+        check_model(&AuthorizeFn::new(protocol(), |_: &mut Ask, _| {}), large);
+    }
+
+    #[cfg(feature = "key-rotation")]
+    #[test]
+    fn every_adaptor_passes_the_key_on() {
+        fn check(protocol: &impl Protocol<Ask, ()>) {
+            let mut ask = Ask {
+                model: None,
+                token: String::new(),
+            };
+            for key in pool().keys() {
+                protocol.authorize(&mut ask, key);
+            }
+            assert_eq!(ask.token, "a1");
+        }
+
+        let write = |ask: &mut Ask, key: &Key| ask.token.push_str(key.alias());
+        let protocol = || AuthorizeFn::new(Plain, write);
+        check(&protocol());
+        check(&CostFn::new(protocol(), |_: &Ask| Cost::REQUEST));
+        let classify = |_: Result<&(), &BoxError>| Outcome::SUCCESS;
+        check(&ClassifyFn::new(protocol(), classify));
+        check(&DeadlineFn::new(protocol(), |_: &Ask| None));
+        check(&ModelFn::new(protocol(), |ask: &Ask| ask.model.as_deref()));
+        check(&AssumeIdempotent::new(protocol()));
+        check(&AuthorizeFn::new(
+            AuthorizeFn::new(Plain, |_: &mut Ask, _| unreachable!("it is replaced")),
+            write,
+        ));
     }
 }
