@@ -7,7 +7,7 @@
     reason = "the one place that reads time and sleeps"
 )]
 #![cfg_attr(
-    not(any(feature = "rate-limit", feature = "retry")),
+    not(any(feature = "rate-limit", feature = "key-rotation", feature = "retry")),
     allow(dead_code, reason = "only layers that wait use all of it")
 )]
 

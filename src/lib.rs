@@ -76,7 +76,7 @@
 pub mod outcome;
 pub mod policy;
 
-#[cfg(feature = "rate-limit")]
+#[cfg(any(feature = "rate-limit", feature = "key-rotation"))]
 mod admit;
 #[cfg(feature = "_service")]
 pub mod call;
@@ -96,7 +96,7 @@ pub mod provider;
 pub mod rate_limit;
 #[cfg(feature = "retry")]
 pub mod retry;
-#[cfg(feature = "rate-limit")]
+#[cfg(any(feature = "rate-limit", feature = "key-rotation"))]
 pub mod snapshot;
 #[cfg(feature = "test-util")]
 pub mod testing;

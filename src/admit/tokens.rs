@@ -33,6 +33,12 @@ impl Tokens {
         &self.bucket
     }
 
+    /// How far back a late grant of this quota is charged.
+    #[cfg(feature = "key-rotation")]
+    pub(crate) const fn slack(&self) -> std::time::Duration {
+        self.bucket.slack()
+    }
+
     pub(crate) fn set_quota(&mut self, quota: &Quota, now: Timestamp) {
         self.bucket.set_quota(quota, now);
     }

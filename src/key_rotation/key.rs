@@ -135,7 +135,6 @@ impl Key {
     }
 
     /// Whether this key and `other` would be one to the provider.
-    #[allow(dead_code, reason = "asked by a reload")]
     pub(crate) fn has_secret_of(&self, other: &Self) -> bool {
         self.inner.secret.expose_secret() == other.inner.secret.expose_secret()
     }

@@ -190,7 +190,6 @@ impl KeyPool {
         self.inner.keys.iter()
     }
 
-    #[allow(dead_code, reason = "what the layer's pool is made of")]
     pub(crate) fn config(&self) -> &PoolConfig {
         &self.inner.config
     }

@@ -2,9 +2,6 @@ use std::{num::NonZeroUsize, time::Duration};
 
 use super::{InvalidConfig, Unit, nanos};
 
-/// Usual runtimes fire timers up to 1 ms late, a busy worker some more, and a task needs a moment
-/// to pick its grant up; more would let a stall turn into a burst.
-const DEFAULT_SLACK: Duration = Duration::from_millis(5);
 /// The longest period: leap years fit, and exact arithmetic cannot overflow.
 const LONGEST_PERIOD: Duration = Duration::from_secs(400 * 24 * 3600);
 /// More slack than this would be a burst by another name.
@@ -65,13 +62,17 @@ pub(super) enum Shape {
 }
 
 impl Quota {
+    /// Usual runtimes fire timers up to 1 ms late, a busy worker some more, and a task needs a
+    /// moment to pick its grant up; more would let a stall turn into a burst.
+    pub(crate) const DEFAULT_SLACK: Duration = Duration::from_millis(5);
+
     /// A quota under construction, with no limit yet.
     pub const fn builder() -> QuotaBuilder {
         QuotaBuilder {
             limits: Vec::new(),
             bursts: Vec::new(),
             max_in_flight: None,
-            slack: DEFAULT_SLACK,
+            slack: Quota::DEFAULT_SLACK,
         }
     }
 
@@ -105,6 +106,16 @@ impl Quota {
     pub(crate) fn with_burst(mut self, unit: Unit, amount: u64) -> Result<Self, InvalidConfig> {
         apply_burst(&mut self.limits, unit, amount)?;
         Ok(self)
+    }
+
+    /// No limit at all, where a limit is an option.
+    #[cfg(feature = "key-rotation")]
+    pub(crate) const fn unlimited() -> Self {
+        Self {
+            limits: Vec::new(),
+            max_in_flight: None,
+            slack: nanos(Self::DEFAULT_SLACK),
+        }
     }
 
     pub(super) fn limits(&self) -> &[Limit] {

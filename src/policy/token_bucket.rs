@@ -60,6 +60,12 @@ impl Reservation {
 }
 
 impl TokenBucket {
+    /// How far back a late grant is charged.
+    #[cfg(feature = "key-rotation")]
+    pub(crate) const fn slack(&self) -> Duration {
+        Duration::from_nanos(self.slack)
+    }
+
     /// A full bucket for `quota`; each window resets as long after `now` as the quota says.
     #[must_use]
     pub fn new(quota: &Quota, now: Timestamp) -> Self {

@@ -123,6 +123,7 @@ impl Pool {
         };
         state.turn = self.clock.saturating_add(stride(weight));
         let rests = state.rests;
+        let is_spaced = !state.gap.is_zero();
 
         let (key_generation, is_trial) = {
             let key = &mut self.keys[key as usize];
@@ -158,6 +159,7 @@ impl Pool {
             rests,
             probe,
             is_trial,
+            is_spaced,
         }
     }
 

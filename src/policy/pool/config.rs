@@ -128,6 +128,14 @@ impl PoolConfig {
         }
     }
 
+    /// The least slack of all quotas, within which a late call is made up for.
+    #[cfg(feature = "key-rotation")]
+    pub(crate) fn slack(&self) -> Duration {
+        let classes = self.scopes.iter().flat_map(|scope| &scope.classes);
+        let slacks = classes.map(|class| class.quota.slack());
+        slacks.min().unwrap_or(Quota::DEFAULT_SLACK)
+    }
+
     /// How many keys there are in all scopes together.
     #[must_use]
     pub fn keys(&self) -> usize {

@@ -3,7 +3,10 @@ use std::{
     sync::Arc,
 };
 
-use crate::policy::{Cost, Reservation, Timestamp};
+use crate::{
+    outcome::Verdict,
+    policy::{Cost, Reservation, Timestamp},
+};
 
 use super::{
     ModelId, PoolConfig, Strategy, Transition,
@@ -76,6 +79,8 @@ pub struct Pick {
     pub(super) probe: Option<Timestamp>,
     /// Whether it finds out if the key is accepted again.
     pub(super) is_trial: bool,
+    /// Whether it keeps a distance that its success ends.
+    pub(super) is_spaced: bool,
 }
 
 // === impl Ask ===
@@ -125,6 +130,23 @@ impl Pick {
 }
 
 impl Pick {
+    /// Whether others wait for an outcome of this verdict to be
+    /// [reported](Pool::report). All others may be reported when the call is over.
+    #[must_use]
+    #[inline]
+    pub const fn awaits(&self, verdict: Verdict) -> bool {
+        match verdict {
+            Verdict::Success => self.probe.is_some() || self.is_trial || self.is_spaced,
+            Verdict::Throttled
+            | Verdict::RampLimit
+            | Verdict::Exhausted
+            | Verdict::KeyRejected
+            | Verdict::ModelDenied
+            | Verdict::Region => true,
+            _ => false,
+        }
+    }
+
     /// Whether it is the one that finds out.
     pub(super) fn is_probe_of(&self, credit: Credit) -> bool {
         matches!((credit, self.probe), (Credit::Probing(due), Some(probe)) if due == probe)
@@ -186,6 +208,12 @@ impl Pool {
     #[must_use]
     pub fn lines(&self) -> usize {
         self.models.len()
+    }
+
+    /// The number of every key, see [`Pick::key`], with its alias.
+    pub fn keys(&self) -> impl Iterator<Item = (usize, &Arc<str>)> {
+        let aliases = self.aliases.iter();
+        aliases.map(|(alias, &number)| (number as usize, alias))
     }
 
     /// The alias of a picked key.

@@ -1,0 +1,257 @@
+use std::{num::NonZeroUsize, sync::Arc};
+
+use super::{
+    KeyPool, Transition,
+    keys::{Keys, Pooled},
+};
+use crate::{
+    admit::{Admission, Joint, Limits, Slots, Tokens},
+    clock,
+    policy::{
+        InvalidConfig, Quota, Unit,
+        pool::{Change, ScopeSnapshot, UnknownName},
+    },
+    snapshot::Snapshot,
+};
+
+/// How a pool is driven.
+#[derive(Clone)]
+pub(super) struct Settings {
+    pub(super) limits: Limits,
+    /// Of all scopes together.
+    pub(super) quota: Quota,
+    pub(super) places: Option<NonZeroUsize>,
+    pub(super) on_transition: Option<Arc<dyn Fn(&Transition) + Send + Sync>>,
+}
+
+/// As many calls may wait as a night's batch has workers, and a leak still shows in a day.
+const MAX_WAITING: usize = 10_000;
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            limits: Limits {
+                layer: "key rotation",
+                max_waiting: MAX_WAITING,
+                max_wait: None,
+            },
+            quota: Quota::unlimited(),
+            places: None,
+            on_transition: None,
+        }
+    }
+}
+
+impl Settings {
+    /// A pool with state of its own.
+    pub(super) fn admission(&self, pool: &KeyPool) -> Arc<Admission<Pooled>> {
+        let now = clock::now();
+        let quota = &self.quota;
+        let whole = Joint(
+            Tokens::new(quota, now),
+            Slots::new(self.places.or(quota.max_in_flight())),
+        );
+        let pooled = Joint(Keys::new(pool, now), whole);
+        let slack = pool.config().slack().min(quota.slack());
+        let (told, waits) = (self.on_transition.clone(), self.on_transition.clone());
+        let admission = Admission::new(pooled, slack, self.limits)
+            .on_notice(Arc::new(move |change| {
+                let transition = Transition::Pool(change);
+                note(&transition);
+                if let Some(callback) = &told {
+                    callback(&transition);
+                }
+            }))
+            .on_waiting(waits.map(|callback| -> Arc<dyn Fn(bool) + Send + Sync> {
+                Arc::new(move |waits| {
+                    callback(if waits {
+                        &Transition::Saturated
+                    } else {
+                        &Transition::Cleared
+                    });
+                })
+            }));
+        Arc::new(admission)
+    }
+}
+
+/// Changes of the pool are rare and worth a line.
+fn note(transition: &Transition) {
+    #[cfg(feature = "tracing")]
+    if let Transition::Pool(change) = transition {
+        use crate::policy::pool::Transition as Change;
+        const LAYER: &str = "key rotation";
+        let wait = |until: &crate::policy::Timestamp| until.since(clock::now());
+        match change {
+            Change::Rested { scope, until } => {
+                tracing::info!(layer = LAYER, scope = &**scope, state = "resting", wait = ?wait(until));
+            }
+            Change::Reopened { scope } => {
+                tracing::info!(layer = LAYER, scope = &**scope, state = "open");
+            }
+            Change::Exhausted { scope, until } => {
+                tracing::info!(layer = LAYER, scope = &**scope, state = "exhausted", wait = ?wait(until));
+            }
+            Change::Excluded { scope } => {
+                tracing::info!(layer = LAYER, scope = &**scope, state = "region refused");
+            }
+            Change::Rejected { alias, retried } => {
+                let wait = retried.as_ref().map(wait);
+                tracing::info!(layer = LAYER, key.alias = &**alias, state = "rejected", wait = ?wait);
+            }
+            Change::Accepted { alias } => {
+                tracing::info!(layer = LAYER, key.alias = &**alias, state = "accepted");
+            }
+            Change::Denied { alias, model } => {
+                tracing::info!(
+                    layer = LAYER,
+                    key.alias = &**alias,
+                    model = &**model,
+                    state = "model denied"
+                );
+            }
+            Change::Drained { alias } => {
+                tracing::info!(layer = LAYER, key.alias = &**alias, state = "drained");
+            }
+        }
+    }
+    #[cfg(not(feature = "tracing"))]
+    let _ = transition;
+}
+
+/// Reads and changes a running pool.
+///
+/// ```
+/// use tower_relay::{
+///     key_rotation::{KeyPool, KeyRotationLayer, Scope, Source},
+///     policy::{Quota, pool::KeyState},
+/// };
+///
+/// let pool = || {
+///     let quota = Quota::builder().requests_per_minute(600).build()?;
+///     let scope = Scope::new("org-a").quota(quota).key("a1", Source::value("secret"));
+///     KeyPool::builder().scope(scope).build()
+/// };
+/// let handle = KeyRotationLayer::new(pool()?).handle();
+/// handle.disable("a1")?;
+/// assert_eq!(handle.scopes()[0].keys()[0].state(), KeyState::Disabled);
+///
+/// handle.enable("a1")?;
+/// assert_eq!(handle.reload(pool()?), []);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct KeyRotationHandle {
+    pub(super) admission: Arc<Admission<Pooled>>,
+}
+
+impl KeyRotationHandle {
+    /// Totals, and what is in flight and in the queue.
+    #[must_use]
+    pub fn snapshot(&self) -> Snapshot {
+        Snapshot::new(self.admission.stats())
+    }
+
+    /// Every scope with its quotas, its rests and its keys, in the order of the configuration.
+    #[must_use]
+    pub fn scopes(&self) -> Vec<ScopeSnapshot> {
+        self.admission
+            .read(|pooled, now| pooled.0.policy.snapshot(now))
+    }
+
+    /// Uses a key again, whatever took it out: disabled, draining, rejected, or denied a model.
+    ///
+    /// # Errors
+    ///
+    /// [`UnknownName`] if no key has this alias.
+    pub fn enable(&self, alias: &str) -> Result<(), UnknownName> {
+        self.admission
+            .reconfigure(|pooled, now| pooled.0.policy.enable(alias, now))
+    }
+
+    /// Uses a key no more until it is enabled; its calls in flight decide nothing about it.
+    ///
+    /// # Errors
+    ///
+    /// [`UnknownName`] if no key has this alias.
+    pub fn disable(&self, alias: &str) -> Result<(), UnknownName> {
+        self.admission
+            .reconfigure(|pooled, now| pooled.0.policy.disable(alias, now))
+    }
+
+    /// Uses a key for no new calls, and tells when the last in flight has ended.
+    ///
+    /// # Errors
+    ///
+    /// [`UnknownName`] if no key has this alias.
+    pub fn drain(&self, alias: &str) -> Result<(), UnknownName> {
+        self.admission
+            .reconfigure(|pooled, now| pooled.0.policy.drain(alias, now))
+    }
+
+    /// Calls a scope again, whatever it rests for: throttled, exhausted or refused for the region.
+    ///
+    /// # Errors
+    ///
+    /// [`UnknownName`] if no scope has this name.
+    pub fn reopen(&self, scope: &str) -> Result<(), UnknownName> {
+        self.admission
+            .reconfigure(|pooled, now| pooled.0.policy.reopen(scope, now))
+    }
+
+    /// Takes another pool, and says what it changed; who waits is served by what is new at once.
+    ///
+    /// Scopes of the same name and keys of the same alias in the same scope keep their state. A
+    /// reload is the operator's word that secrets may have changed: rejected keys, denied models
+    /// and refused regions are tried again. Calls in flight keep the secret they were sent with.
+    pub fn reload(&self, pool: KeyPool) -> Vec<Change> {
+        let quota_slack = self.admission.read(|pooled, _| pooled.1.0.slack());
+        self.admission
+            .set_slack(pool.config().slack().min(quota_slack));
+        let (changes, _old) = self
+            .admission
+            .reconfigure(|pooled, now| pooled.0.reload(pool, now));
+        changes
+    }
+
+    /// Reads the environment and the key files again, and reloads the pool with what they hold
+    /// now. Blocks while it reads the files.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidConfig`] if one of them is missing or holds no key; the pool is then as it was.
+    pub fn reread(&self) -> Result<Vec<Change>, InvalidConfig> {
+        let source = self.admission.read(|pooled, _| pooled.0.source().clone());
+        Ok(self.reload(source.reread()?))
+    }
+
+    /// Limits all scopes together to another quota, with callers queued. If it limits the calls
+    /// in flight, that replaces the limit of them.
+    pub fn set_rate_limit(&self, quota: &Quota) {
+        let pool_slack = self
+            .admission
+            .read(|pooled, _| pooled.0.source().config().slack());
+        self.admission.set_slack(quota.slack().min(pool_slack));
+        self.admission.reconfigure(|Joint(_, whole), now| {
+            whole.0.set_quota(quota, now);
+            if let Some(calls) = quota.max_in_flight() {
+                whole.1.set_limit(Some(calls), now);
+            }
+        });
+    }
+
+    /// Limits the calls in flight over all scopes together to another number, or no longer, with
+    /// callers queued. Calls that were admitted while there was no limit do not count under it.
+    pub fn set_concurrency(&self, calls: Option<NonZeroUsize>) {
+        self.admission
+            .reconfigure(|Joint(_, whole), now| whole.1.set_limit(calls, now));
+    }
+
+    /// How much of `unit` could be taken now of the quota of all scopes together; `None` if that
+    /// does not meter it.
+    #[must_use]
+    pub fn available(&self, unit: Unit) -> Option<i64> {
+        self.admission
+            .read(|pooled, now| pooled.1.0.bucket().available(unit, now))
+    }
+}

@@ -1,0 +1,203 @@
+use std::{fmt, num::NonZeroUsize, sync::Arc, time::Duration};
+
+use tokio::time::Instant;
+use tower_layer::Layer;
+
+use super::{Key, KeyPool, KeyRotation, KeyRotationHandle, handle::Settings, keys::Pooled};
+use crate::{
+    admit::Admission,
+    call::Noted,
+    error::BoxError,
+    outcome::Outcome,
+    policy::{Cost, Quota, pool},
+    protocol::{AuthorizeFn, ClassifyFn, CostFn, DeadlineFn, ModelFn, Plain},
+};
+
+/// A change that a pool tells of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Transition {
+    /// A call has to wait where none did.
+    Saturated,
+    /// The last call that waited is admitted or gone.
+    Cleared,
+    /// A scope or a key has changed its state.
+    Pool(pool::Transition),
+}
+
+/// Serves calls with the keys of a [`KeyPool`]; see the [module](super) for the whole.
+///
+/// Every clone of the layer, every service that it builds and every clone of those share one
+/// pool. Settings make a new one: set first, then clone.
+#[derive(Clone)]
+pub struct KeyRotationLayer<P = Plain> {
+    admission: Arc<Admission<Pooled>>,
+    pool: KeyPool,
+    settings: Settings,
+    protocol: P,
+}
+
+impl KeyRotationLayer {
+    /// A layer that picks keys and puts them nowhere until [`authorize`](Self::authorize) or
+    /// another [`protocol`](Self::protocol) says how. For HTTP see
+    /// [`bearer`](KeyRotationLayer::bearer) and [`header`](KeyRotationLayer::header).
+    #[must_use]
+    pub fn new(pool: KeyPool) -> Self {
+        let settings = Settings::default();
+        Self {
+            admission: settings.admission(&pool),
+            pool,
+            settings,
+            protocol: Plain,
+        }
+    }
+}
+
+impl<P> KeyRotationLayer<P> {
+    /// Limits all scopes together, under the same lock and in the same queue: a call is admitted
+    /// when its scope and this quota can both serve it. Default: no limit.
+    #[must_use]
+    pub fn rate_limit(mut self, quota: Quota) -> Self {
+        self.settings.quota = quota;
+        self.renewed()
+    }
+
+    /// Limits the calls in flight over all scopes together, in the same queue. A call is in
+    /// flight from its admission to the end of its guard. Default: no limit but that of
+    /// [`rate_limit`](Self::rate_limit).
+    ///
+    /// # Panics
+    ///
+    /// If `calls` is zero, which would admit nothing.
+    #[must_use]
+    #[track_caller]
+    pub fn concurrency(mut self, calls: usize) -> Self {
+        let calls = NonZeroUsize::new(calls);
+        self.settings.places = Some(calls.expect("a concurrency of 0 admits nothing"));
+        self.renewed()
+    }
+
+    /// How many calls may wait; one more is refused at once. Zero refuses whatever cannot be
+    /// admitted at once. Default: 10,000. A retry layer outside waits a refusal out.
+    #[must_use]
+    pub fn max_waiting(mut self, calls: usize) -> Self {
+        self.settings.limits.max_waiting = calls;
+        self.renewed()
+    }
+
+    /// How long a call may wait. One that would wait longer is refused at once. Default: no
+    /// bound but the caller's deadline. A retry layer outside waits a refusal out, so bound the
+    /// whole there, by a deadline or its `max_elapsed`.
+    #[must_use]
+    pub fn max_wait(mut self, wait: Duration) -> Self {
+        self.settings.limits.max_wait = Some(wait);
+        self.renewed()
+    }
+
+    /// Calls `callback` when a scope or key changes its state, when calls begin to wait and when
+    /// none waits any more. It runs outside the lock and may use the handle; changes close
+    /// together may reach it in any order. It runs in the task of some call, which a panic in it
+    /// would end.
+    #[must_use]
+    pub fn on_transition(mut self, callback: impl Fn(&Transition) + Send + Sync + 'static) -> Self {
+        self.settings.on_transition = Some(Arc::new(callback));
+        self.renewed()
+    }
+
+    /// Takes another strategy. The pool stays the same.
+    #[must_use]
+    pub fn protocol<Q>(self, protocol: Q) -> KeyRotationLayer<Q> {
+        self.map_protocol(|_| protocol)
+    }
+
+    /// Takes model, cost and deadline from the facts that a [`Call`](crate::call::Call) carries,
+    /// inside a [`FactsLayer`](crate::call::FactsLayer). A [`cost`](Self::cost) or
+    /// [`model`](Self::model) set before has no effect then; one set after reads the call.
+    #[must_use]
+    pub fn noted(self) -> KeyRotationLayer<Noted<P>> {
+        self.map_protocol(Noted::new)
+    }
+
+    /// Puts the picked key into each request with `authorize`, at the instant of sending: a
+    /// header, or a signature. It must not block; a panic in it gives everything back.
+    #[must_use]
+    pub fn authorize<Req, F: Fn(&mut Req, &Key)>(
+        self,
+        authorize: F,
+    ) -> KeyRotationLayer<AuthorizeFn<P, F>> {
+        self.map_protocol(|inner| AuthorizeFn::new(inner, authorize))
+    }
+
+    /// Reads the model that each request asks with `model`. Default: none, so that all calls are
+    /// of every scope's default class.
+    #[must_use]
+    pub fn model<Req, F: for<'a> Fn(&'a Req) -> Option<&'a str>>(
+        self,
+        model: F,
+    ) -> KeyRotationLayer<ModelFn<P, F>> {
+        self.map_protocol(|inner| ModelFn::new(inner, model))
+    }
+
+    /// Charges what `cost` says, instead of one request.
+    #[must_use]
+    pub fn cost<Req, F: Fn(&Req) -> Cost>(self, cost: F) -> KeyRotationLayer<CostFn<P, F>> {
+        self.map_protocol(|inner| CostFn::new(inner, cost))
+    }
+
+    /// Reads each call's deadline with `deadline`.
+    #[must_use]
+    pub fn deadline<Req, F: Fn(&Req) -> Option<Instant>>(
+        self,
+        deadline: F,
+    ) -> KeyRotationLayer<DeadlineFn<P, F>> {
+        self.map_protocol(|inner| DeadlineFn::new(inner, deadline))
+    }
+
+    /// Reads each call's outcome with `classify`.
+    #[must_use]
+    pub fn classify<Res, F: Fn(Result<&Res, &BoxError>) -> Outcome>(
+        self,
+        classify: F,
+    ) -> KeyRotationLayer<ClassifyFn<P, F>> {
+        self.map_protocol(|inner| ClassifyFn::new(inner, classify))
+    }
+
+    /// A handle to this layer's pool as it is set now: a later setting makes a new one.
+    #[must_use]
+    pub fn handle(&self) -> KeyRotationHandle {
+        KeyRotationHandle {
+            admission: Arc::clone(&self.admission),
+        }
+    }
+
+    fn map_protocol<Q>(self, map: impl FnOnce(P) -> Q) -> KeyRotationLayer<Q> {
+        KeyRotationLayer {
+            admission: self.admission,
+            pool: self.pool,
+            settings: self.settings,
+            protocol: map(self.protocol),
+        }
+    }
+
+    fn renewed(mut self) -> Self {
+        self.admission = self.settings.admission(&self.pool);
+        self
+    }
+}
+
+impl<S, P: Clone> Layer<S> for KeyRotationLayer<P> {
+    type Service = KeyRotation<S, P>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        KeyRotation::new(inner, Arc::clone(&self.admission), self.protocol.clone())
+    }
+}
+
+impl<P> fmt::Debug for KeyRotationLayer<P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("KeyRotationLayer")
+            .field("pool", &self.pool)
+            .field("limits", &self.settings.limits)
+            .finish_non_exhaustive()
+    }
+}
