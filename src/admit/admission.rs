@@ -118,6 +118,7 @@ impl<R: Resource> Admission<R> {
         self
     }
 
+    #[cfg(feature = "key-rotation")]
     pub(crate) fn on_notice(mut self, callback: OnNotice<R::Notice>) -> Self {
         self.on_notice = Some(callback);
         self
@@ -518,11 +519,9 @@ impl<R: Resource> Held<R> {
         self.is_sent = true;
     }
 
-    /// What the call holds.
-    ///
-    /// # Panics
-    ///
-    /// If it has been released.
+    /// What the call holds. Panics if that has been released.
+    #[cfg(feature = "key-rotation")]
+    #[inline]
     pub(crate) fn grant(&self) -> &R::Grant {
         let grant = self.grant.as_ref();
         grant.expect("what is released is not looked at")
@@ -530,6 +529,7 @@ impl<R: Resource> Held<R> {
 
     /// Tells the resource something of the call before its end, then serves all whom that lets
     /// in.
+    #[cfg(feature = "key-rotation")]
     #[cold]
     pub(crate) fn inform<T>(
         &mut self,

@@ -37,10 +37,12 @@ mod slots;
 mod tests;
 mod tokens;
 
+#[cfg(feature = "key-rotation")]
+pub(crate) use self::resource::Claim;
 pub(crate) use self::{
     admission::{Admission, Entry, Held, Limits, Stats, Waiting},
     future::{CallFuture, Conduct, Permit},
-    resource::{Claim, Joint, Resource, Spent},
+    resource::{Joint, Resource, Spent},
     slots::Slots,
-    tokens::{Tokens, known},
+    tokens::Tokens,
 };

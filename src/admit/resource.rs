@@ -1,6 +1,6 @@
 use crate::{
     outcome::{Outcome, Usage},
-    policy::{Timestamp, pool::Unservable},
+    policy::{Cost, Timestamp, Unit, pool::Unservable},
 };
 
 /// What the queue knows of the thing it admits to.
@@ -102,6 +102,25 @@ impl Spent {
     #[inline]
     pub(crate) fn is_as_reserved(self) -> bool {
         matches!(self, Self::Exactly(usage) | Self::AtLeast(usage) if usage == Usage::UNKNOWN)
+    }
+
+    /// What it is of `reserved`: the tokens that were reported in place of the estimate.
+    pub(crate) fn of(self, reserved: &Cost) -> Cost {
+        let known = |usage: Usage| {
+            let mut cost = *reserved;
+            if let Some(tokens) = usage.input() {
+                cost = cost.of(Unit::INPUT_TOKENS, tokens);
+            }
+            if let Some(tokens) = usage.output() {
+                cost = cost.of(Unit::OUTPUT_TOKENS, tokens);
+            }
+            cost
+        };
+        match self {
+            Self::Nothing => Cost::ZERO,
+            Self::Exactly(usage) => known(usage),
+            Self::AtLeast(usage) => known(usage).max(reserved),
+        }
     }
 }
 

@@ -2,8 +2,8 @@ use std::convert::Infallible;
 
 use super::resource::{Claim, Resource, Spent};
 use crate::{
-    outcome::{Outcome, Usage},
-    policy::{Cost, Quota, Reservation, Timestamp, TokenBucket, Unit, pool::Unservable},
+    outcome::Outcome,
+    policy::{Cost, Quota, Reservation, Timestamp, TokenBucket, pool::Unservable},
 };
 
 /// A token bucket with a queue before it.
@@ -91,13 +91,8 @@ impl Resource for Tokens {
     ) {
         match spent {
             Spent::Nothing => self.bucket.refund(reservation, now),
-            Spent::Exactly(usage) => {
-                let used = known(reservation.cost(), usage);
-                self.bucket.settle(reservation, &used, now);
-            }
-            Spent::AtLeast(usage) => {
-                let reserved = *reservation.cost();
-                let used = known(&reserved, usage).max(&reserved);
+            spent => {
+                let used = spent.of(reservation.cost());
                 self.bucket.settle(reservation, &used, now);
             }
         }
@@ -127,16 +122,4 @@ impl Resource for Tokens {
             (self.ahead, self.largest) = (Cost::ZERO, Cost::ZERO);
         }
     }
-}
-
-/// `reserved` with the tokens that were reported in place of the estimate.
-pub(crate) fn known(reserved: &Cost, usage: Usage) -> Cost {
-    let mut cost = *reserved;
-    if let Some(tokens) = usage.input() {
-        cost = cost.of(Unit::INPUT_TOKENS, tokens);
-    }
-    if let Some(tokens) = usage.output() {
-        cost = cost.of(Unit::OUTPUT_TOKENS, tokens);
-    }
-    cost
 }

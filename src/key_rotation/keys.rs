@@ -1,6 +1,6 @@
 use super::{Key, KeyPool};
 use crate::{
-    admit::{Claim, Joint, Resource, Slots, Spent, Tokens, known},
+    admit::{Claim, Joint, Resource, Slots, Spent, Tokens},
     outcome::{Outcome, Verdict},
     policy::{
         Cost, Rng, Timestamp,
@@ -178,8 +178,7 @@ impl Resource for Keys {
         let settlement = match spent {
             Spent::Nothing => Settlement::Unsent,
             spent if spent.is_as_reserved() => Settlement::AsReserved,
-            Spent::Exactly(usage) => Settlement::Used(known(reserved, usage)),
-            Spent::AtLeast(usage) => Settlement::Used(known(reserved, usage).max(reserved)),
+            spent => Settlement::Used(spent.of(reserved)),
         };
         self.policy.release(picked.pick, settlement, now);
     }
