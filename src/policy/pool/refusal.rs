@@ -25,10 +25,11 @@ pub enum Claim {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Absorbed {
-    /// The outcome is not about a key or a scope; it stands as it is.
+    /// The outcome is not about a key or a scope, or nothing could be kept away from; it stands
+    /// as it is.
     Nothing,
     /// The pool keeps away from what failed; this very call can be served here from this instant
-    /// on, in the past or present if another key or scope is free.
+    /// on, which is the present if another key or scope is free.
     Again(Timestamp),
     /// The pool keeps away from what failed, and nothing else can serve this call.
     Never(Unservable),

@@ -196,8 +196,9 @@ impl Pool {
 
     /// The number of a model's name. Without one, calls are of every scope's default class.
     ///
-    /// The first 256 names are told apart; later ones share the denials, but not the quotas, of
-    /// all others that match the same pattern: a key is then never taken out for one of them.
+    /// The first 256 names are told apart. Later ones are one model with all others that match the
+    /// same pattern: they keep its quotas, but no key is taken out for one of them, nor for a call
+    /// that names no model.
     #[inline]
     pub fn resolve(&mut self, model: Option<&str>) -> ModelId {
         self.models.resolve(model)

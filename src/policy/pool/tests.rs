@@ -1,5 +1,6 @@
 //! The traps of key rotation that the policy alone can avoid, each as a claim.
 
+mod again;
 mod config;
 mod control;
 mod health;
@@ -8,6 +9,7 @@ mod probes;
 mod selection;
 mod steps;
 mod waiters;
+mod world;
 
 use std::time::Duration;
 

@@ -1,84 +1,9 @@
-use proptest::{prelude::*, strategy::Strategy as Generate};
+use proptest::prelude::*;
 
-use super::{Strategy, *};
-use crate::policy::Unit;
-
-#[derive(Clone, Debug)]
-enum Step {
-    Wait(u64),
-    Call(usize, u64),
-    Report(usize, usize, u64),
-    Release(usize, usize),
-    Switch(usize, usize),
-    Reload(usize),
-}
-
-const MODELS: [&str; 3] = ["opus-1", "opus-2", "haiku"];
-const VERDICTS: [Verdict; 9] = [
-    Verdict::Success,
-    Verdict::Throttled,
-    Verdict::RampLimit,
-    Verdict::Exhausted,
-    Verdict::KeyRejected,
-    Verdict::ModelDenied,
-    Verdict::Region,
-    Verdict::Overloaded,
-    Verdict::Cancelled,
-];
-const STRATEGIES: [Strategy; 5] = [
-    Strategy::MostHeadroom,
-    Strategy::RoundRobin,
-    Strategy::Weighted,
-    Strategy::LeastInFlight,
-    Strategy::LeastRecentlyUsed,
-];
-
-fn step() -> impl Generate<Value = Step> {
-    prop_oneof![
-        3 => (0..3_000_u64).prop_map(Step::Wait),
-        6 => (0..3_usize, 1..400_u64).prop_map(|(model, cost)| Step::Call(model, cost)),
-        4 => (any::<usize>(), 0..9_usize, 0..40_u64)
-            .prop_map(|(pick, verdict, hint)| Step::Report(pick, verdict, hint)),
-        4 => (any::<usize>(), 0..4_usize).prop_map(|(pick, how)| Step::Release(pick, how)),
-        1 => (0..6_usize, 0..4_usize).prop_map(|(key, how)| Step::Switch(key, how)),
-        1 => (0..3_usize).prop_map(Step::Reload),
-    ]
-}
-
-/// Three scopes, the last with other quotas or none, or missing.
-fn variant(variant: usize, strategy: Strategy) -> PoolConfig {
-    let quota = |tokens: u64, calls: usize| {
-        let quota = Quota::builder()
-            .requests_per_second(3)
-            .input_tokens_per_minute(tokens)
-            .burst(Unit::INPUT_TOKENS, tokens / 10)
-            .max_in_flight(calls);
-        quota.build().expect("valid")
-    };
-    let mut scopes = scopes(&[2, 2, 2]);
-    let last = scopes.pop().expect("three");
-    let mut scopes: Vec<_> = scopes
-        .into_iter()
-        .map(|scope| {
-            scope
-                .quota_for(["opus-*"], quota(5_000, 4))
-                .quota(quota(2_000, 3))
-        })
-        .collect();
-    match variant {
-        0 => scopes.push(last.quota(quota(3_000, 5))),
-        1 => scopes.push(last),
-        _ => {}
-    }
-    let builder = scopes
-        .into_iter()
-        .fold(PoolConfig::builder(), PoolConfigBuilder::scope);
-    let builder = builder
-        .strategy(strategy)
-        .reprobe_rejected(secs(5))
-        .exhausted_rest(secs(9));
-    builder.build().expect("valid")
-}
+use super::{
+    world::{MODELS, Step, World, steps, strategies},
+    *,
+};
 
 /// What a picked key and its scope must be like just before.
 fn may_be_picked(before: &[ScopeSnapshot], alias: &str, model: &str, now: Timestamp) -> bool {
@@ -117,21 +42,17 @@ fn may_be_picked(before: &[ScopeSnapshot], alias: &str, model: &str, now: Timest
 proptest! {
     #[test]
     fn only_what_may_serve_is_picked_and_everything_comes_back(
-        strategy in 0..5_usize,
-        steps in prop::collection::vec(step(), 1..120),
+        strategy in strategies(),
+        steps in steps(),
     ) {
-        let strategy = STRATEGIES[strategy];
-        let mut pool = Pool::new(&variant(0, strategy), T0);
-        let mut now = T0;
-        let mut picks: Vec<Pick> = Vec::new();
-        let mut bits = 1_u64;
+        let mut world = World::new(strategy);
         for step in steps {
-            let before = pool.snapshot(now);
+            let before = world.pool.snapshot(world.now);
             match step {
-                Step::Wait(time) => now = now + millis(time),
                 Step::Call(model, tokens) => {
-                    let model_id = pool.resolve(Some(MODELS[model]));
-                    let ask = Ask::new(model_id, Cost::REQUEST.input_tokens(tokens));
+                    let ask = world.ask(model, tokens);
+                    let World { pool, now, picks, .. } = &mut world;
+                    let now = *now;
                     let is_free = pool.is_free(&ask, now);
                     pool.begin_pass();
                     let claim = pool.claim(&ask, now);
@@ -170,50 +91,23 @@ proptest! {
                         }
                     }
                 }
-                Step::Report(pick, verdict, hint) if !picks.is_empty() => {
-                    let pick = &picks[pick % picks.len()];
-                    bits = bits.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-                    let outcome = Outcome::new(VERDICTS[verdict]).after(secs(hint));
-                    let _ = pool.report(pick, &outcome, now, &mut Bits(bits));
-                    for (old, new) in before.iter().zip(pool.snapshot(now)) {
+                Step::Report(..) => {
+                    world.act(step);
+                    for (old, new) in before.iter().zip(world.pool.snapshot(world.now)) {
                         for (old, new) in old.classes().iter().zip(new.classes()) {
                             prop_assert!(new.rests_until() >= old.rests_until(), "rests only extend");
                         }
                     }
                 }
-                Step::Release(pick, how) if !picks.is_empty() => {
-                    let pick = picks.swap_remove(pick % picks.len());
-                    let settlement = match how {
-                        0 => Settlement::Unsent,
-                        1 => Settlement::AsReserved,
-                        2 => Settlement::Used(Cost::REQUEST),
-                        _ => {
-                            let _ = pool.undo(pick, now);
-                            continue;
-                        }
-                    };
-                    pool.release(pick, settlement, now);
-                }
-                Step::Switch(key, how) => {
-                    let alias = ["a1", "a2", "b1", "b2", "c1", "c2"][key];
-                    let _ = match how {
-                        0 => pool.enable(alias, now),
-                        1 => pool.disable(alias, now),
-                        2 => pool.drain(alias, now),
-                        _ => pool.reopen(&alias[..1], now),
-                    };
-                }
-                Step::Reload(which) => {
-                    let _ = pool.apply(&variant(which, strategy), now);
-                }
-                Step::Report(..) | Step::Release(..) => {}
+                _ => world.act(step),
             }
-            let in_flight: usize = pool.scopes.iter().map(|scope| scope.in_flight).sum();
-            prop_assert_eq!(in_flight, picks.len());
-            let in_flight: usize = pool.keys.iter().map(|key| key.in_flight).sum();
-            prop_assert_eq!(in_flight, picks.len());
+            let in_flight: usize = world.pool.scopes.iter().map(|scope| scope.in_flight).sum();
+            prop_assert_eq!(in_flight, world.picks.len());
+            let in_flight: usize = world.pool.keys.iter().map(|key| key.in_flight).sum();
+            prop_assert_eq!(in_flight, world.picks.len());
         }
-        for pick in picks.drain(..) {
+        let World { mut pool, now, picks, .. } = world;
+        for pick in picks {
             pool.release(pick, Settlement::AsReserved, now);
         }
         prop_assert!(pool.lanes.iter().all(|lane| lane.in_flight == 0));

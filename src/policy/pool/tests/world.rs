@@ -1,0 +1,177 @@
+//! Histories of everything that can happen to a pool.
+
+use proptest::{prelude::*, strategy::Strategy as Generate};
+
+use super::{Strategy, *};
+use crate::policy::Unit;
+
+#[derive(Clone, Debug)]
+pub(super) enum Step {
+    Wait(u64),
+    Call(usize, u64),
+    Report(usize, usize, u64),
+    Release(usize, usize),
+    Switch(usize, usize),
+    Reload(usize),
+}
+
+pub(super) const MODELS: [&str; 3] = ["opus-1", "opus-2", "haiku"];
+pub(super) const VERDICTS: [Verdict; 9] = [
+    Verdict::Success,
+    Verdict::Throttled,
+    Verdict::RampLimit,
+    Verdict::Exhausted,
+    Verdict::KeyRejected,
+    Verdict::ModelDenied,
+    Verdict::Region,
+    Verdict::Overloaded,
+    Verdict::Cancelled,
+];
+const STRATEGIES: [Strategy; 5] = [
+    Strategy::MostHeadroom,
+    Strategy::RoundRobin,
+    Strategy::Weighted,
+    Strategy::LeastInFlight,
+    Strategy::LeastRecentlyUsed,
+];
+
+fn step() -> impl Generate<Value = Step> {
+    prop_oneof![
+        3 => (0..3_000_u64).prop_map(Step::Wait),
+        6 => (0..3_usize, 1..400_u64).prop_map(|(model, cost)| Step::Call(model, cost)),
+        4 => (any::<usize>(), 0..9_usize, 0..40_u64)
+            .prop_map(|(pick, verdict, hint)| Step::Report(pick, verdict, hint)),
+        4 => (any::<usize>(), 0..4_usize).prop_map(|(pick, how)| Step::Release(pick, how)),
+        1 => (0..6_usize, 0..4_usize).prop_map(|(key, how)| Step::Switch(key, how)),
+        1 => (0..3_usize).prop_map(Step::Reload),
+    ]
+}
+
+pub(super) fn steps() -> impl Generate<Value = Vec<Step>> {
+    prop::collection::vec(step(), 1..120)
+}
+
+pub(super) fn strategies() -> impl Generate<Value = Strategy> {
+    prop::sample::select(&STRATEGIES[..])
+}
+
+/// Three scopes, the last with other quotas or none, or missing.
+fn variant(variant: usize, strategy: Strategy) -> PoolConfig {
+    let quota = |tokens: u64, calls: usize| {
+        let quota = Quota::builder()
+            .requests_per_second(3)
+            .input_tokens_per_minute(tokens)
+            .burst(Unit::INPUT_TOKENS, tokens / 10)
+            .max_in_flight(calls);
+        quota.build().expect("valid")
+    };
+    let mut scopes = scopes(&[2, 2, 2]);
+    let last = scopes.pop().expect("three");
+    let mut scopes: Vec<_> = scopes
+        .into_iter()
+        .map(|scope| {
+            scope
+                .quota_for(["opus-*"], quota(5_000, 4))
+                .quota(quota(2_000, 3))
+        })
+        .collect();
+    match variant {
+        0 => scopes.push(last.quota(quota(3_000, 5))),
+        1 => scopes.push(last),
+        _ => {}
+    }
+    let builder = scopes
+        .into_iter()
+        .fold(PoolConfig::builder(), PoolConfigBuilder::scope);
+    let builder = builder
+        .strategy(strategy)
+        .reprobe_rejected(secs(5))
+        .exhausted_rest(secs(9));
+    builder.build().expect("valid")
+}
+
+/// A pool with the calls that it serves.
+pub(super) struct World {
+    strategy: Strategy,
+    pub(super) pool: Pool,
+    pub(super) now: Timestamp,
+    pub(super) picks: Vec<Pick>,
+    bits: u64,
+}
+
+impl World {
+    pub(super) fn new(strategy: Strategy) -> Self {
+        Self {
+            strategy,
+            pool: Pool::new(&variant(0, strategy), T0),
+            now: T0,
+            picks: Vec::new(),
+            bits: 1,
+        }
+    }
+
+    pub(super) fn after(strategy: Strategy, steps: Vec<Step>) -> Self {
+        let mut world = Self::new(strategy);
+        for step in steps {
+            world.act(step);
+        }
+        world
+    }
+
+    pub(super) fn rng(&mut self) -> Bits {
+        self.bits = self.bits.wrapping_mul(6_364_136_223_846_793_005);
+        self.bits = self.bits.wrapping_add(1);
+        Bits(self.bits)
+    }
+
+    pub(super) fn ask(&mut self, model: usize, tokens: u64) -> Ask {
+        let model = self.pool.resolve(Some(MODELS[model]));
+        Ask::new(model, Cost::REQUEST.input_tokens(tokens))
+    }
+
+    pub(super) fn act(&mut self, step: Step) {
+        let mut rng = self.rng();
+        match step {
+            Step::Wait(time) => self.now = self.now + millis(time),
+            Step::Call(model, tokens) => {
+                let ask = self.ask(model, tokens);
+                self.pool.begin_pass();
+                if let Claim::Ready(since) = self.pool.claim(&ask, self.now) {
+                    let pick = self.pool.take(&ask, since, self.now);
+                    self.picks.push(pick);
+                }
+            }
+            Step::Report(pick, verdict, hint) if !self.picks.is_empty() => {
+                let pick = &self.picks[pick % self.picks.len()];
+                let outcome = Outcome::new(VERDICTS[verdict]).after(secs(hint));
+                let _ = self.pool.report(pick, &outcome, self.now, &mut rng);
+            }
+            Step::Release(pick, how) if !self.picks.is_empty() => {
+                let pick = self.picks.swap_remove(pick % self.picks.len());
+                let settlement = match how {
+                    0 => Settlement::Unsent,
+                    1 => Settlement::AsReserved,
+                    2 => Settlement::Used(Cost::REQUEST),
+                    _ => {
+                        let _ = self.pool.undo(pick, self.now);
+                        return;
+                    }
+                };
+                self.pool.release(pick, settlement, self.now);
+            }
+            Step::Switch(key, how) => {
+                let alias = ["a1", "a2", "b1", "b2", "c1", "c2"][key];
+                let _ = match how {
+                    0 => self.pool.enable(alias, self.now),
+                    1 => self.pool.disable(alias, self.now),
+                    2 => self.pool.drain(alias, self.now),
+                    _ => self.pool.reopen(&alias[..1], self.now),
+                };
+            }
+            Step::Reload(which) => {
+                let _ = self.pool.apply(&variant(which, self.strategy), self.now);
+            }
+            Step::Report(..) | Step::Release(..) => {}
+        }
+    }
+}
