@@ -36,6 +36,22 @@ pub enum Verdict {
     RefusedLocally,
 }
 
+impl Verdict {
+    /// Whether a key, its scope or its access to a model is to blame.
+    #[inline]
+    pub(crate) const fn concerns_keys(self) -> bool {
+        matches!(
+            self,
+            Self::Throttled
+                | Self::RampLimit
+                | Self::Exhausted
+                | Self::KeyRejected
+                | Self::ModelDenied
+                | Self::Region
+        )
+    }
+}
+
 /// When the server, or whoever absorbed its word, wants to be asked again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]

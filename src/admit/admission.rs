@@ -19,7 +19,7 @@ use super::{
 use crate::{
     clock,
     error::{QueueFull, Rejected, TooLate},
-    outcome::Outcome,
+    outcome::{Outcome, Verdict},
     policy::Timestamp,
 };
 
@@ -126,26 +126,24 @@ impl<R: Resource> Admission<R> {
 
     /// Admits, queues or refuses a call that can wait until `deadline`. `ask` says under the lock
     /// what it wants.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn enter(
         self: &Arc<Self>,
         ask: impl FnOnce(&mut R) -> R::Ask,
         deadline: Option<Timestamp>,
     ) -> Entry<R> {
         let now = clock::now();
-        let ask = {
-            let queue = &mut *self.lock();
-            let ask = ask(&mut queue.resource);
-            match self.try_enter(queue, &ask, deadline, now) {
-                Some(held) => return Entry::Admitted(held),
-                None => ask,
-            }
-        };
+        let mut queue = self.lock();
+        let ask = ask(&mut queue.resource);
+        if let Some(held) = self.try_enter(&mut queue, &ask, deadline, now) {
+            return Entry::Admitted(held);
+        }
+        drop(queue);
         self.enter_late(ask, deadline, now)
     }
 
     /// Admits a call at once, unless it has to wait or its deadline has passed.
-    #[inline]
+    #[inline(always)]
     fn try_enter(
         self: &Arc<Self>,
         queue: &mut Queue<R>,
@@ -495,10 +493,22 @@ pub(crate) struct Held<R: Resource> {
     grant: Option<R::Grant>,
     since: Timestamp,
     is_timed: bool,
-    is_sent: bool,
+    progress: Progress,
+}
+
+/// How far the call has come, which decides what giving it up means.
+#[derive(Clone, Copy, Debug)]
+enum Progress {
+    /// It has cost nothing yet.
+    Granted,
+    /// It may have cost what was reserved.
+    Sent,
+    /// So may it, and its answer has begun.
+    Answered(Verdict),
 }
 
 impl<R: Resource> Held<R> {
+    #[inline(always)]
     fn new(
         admission: Arc<Admission<R>>,
         grant: R::Grant,
@@ -510,13 +520,29 @@ impl<R: Resource> Held<R> {
             grant: Some(grant),
             since,
             is_timed,
-            is_sent: false,
+            progress: Progress::Granted,
         }
     }
 
     /// From now on the request may have cost what was reserved.
+    #[inline]
     pub(crate) fn sent(&mut self) {
-        self.is_sent = true;
+        self.progress = Progress::Sent;
+    }
+
+    /// From now on the call is completed when it is over.
+    #[inline]
+    pub(crate) fn answered(&mut self, verdict: Verdict) {
+        self.progress = Progress::Answered(verdict);
+    }
+
+    /// How the answer began.
+    #[inline]
+    pub(crate) const fn verdict(&self) -> Option<Verdict> {
+        match self.progress {
+            Progress::Answered(verdict) => Some(verdict),
+            Progress::Granted | Progress::Sent => None,
+        }
     }
 
     /// What the call holds. Panics if that has been released.
@@ -558,7 +584,28 @@ impl<R: Resource> Held<R> {
         self.release(grant, spent, outcome);
     }
 
+    #[inline]
     fn release(&self, grant: R::Grant, spent: Spent, outcome: Option<&Outcome>) {
+        let is_news = outcome.is_some_and(|outcome| !outcome.is_success());
+        if !self.is_timed && !is_news && spent.is_as_reserved() {
+            let mut queue = self.admission.lock();
+            if queue.waiting() == 0 {
+                // Nobody waits and nothing comes back that time has a part in: the instant of
+                // the admission is as good as this one, and need not be read.
+                let resource = &mut queue.resource;
+                resource.release(grant, spent, outcome, self.since);
+                if resource.has_notice() {
+                    drop(queue);
+                    self.admission.with(|_, _| ());
+                }
+                return;
+            }
+        }
+        self.release_and_serve(grant, spent, outcome);
+    }
+
+    #[inline(never)]
+    fn release_and_serve(&self, grant: R::Grant, spent: Spent, outcome: Option<&Outcome>) {
         let now = clock::now();
         self.admission.with(|queue, wake| {
             if self.is_timed {
@@ -572,12 +619,12 @@ impl<R: Resource> Held<R> {
 
 impl<R: Resource> Drop for Held<R> {
     fn drop(&mut self) {
-        let spent = if self.is_sent {
-            Spent::AS_RESERVED
-        } else {
-            Spent::Nothing
+        let (spent, verdict) = match self.progress {
+            Progress::Granted => (Spent::Nothing, None),
+            Progress::Sent => (Spent::AS_RESERVED, None),
+            Progress::Answered(verdict) => (Spent::AS_RESERVED, Some(verdict)),
         };
-        self.finish(spent, None);
+        self.finish(spent, verdict.map(Outcome::new).as_ref());
     }
 }
 
@@ -585,7 +632,7 @@ impl<R: Resource> fmt::Debug for Held<R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Held")
             .field("since", &self.since)
-            .field("is_sent", &self.is_sent)
+            .field("progress", &self.progress)
             .finish_non_exhaustive()
     }
 }

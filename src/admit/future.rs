@@ -101,26 +101,33 @@ where
     R: Conduct,
 {
     /// A call admitted at once goes straight to the inner service if that is ready.
-    // Inlined, because each function that a request passes through by value copies it.
+    // Inlined, because each function that a request passes through by value copies it; and
+    // wrapped where it is made, because so does each type around a future.
     #[inline(always)]
-    pub(crate) fn new(entry: Entry<R>, service: &mut S, mut request: Req, protocol: P) -> Self {
+    pub(crate) fn start<W>(
+        entry: Entry<R>,
+        service: &mut S,
+        mut request: Req,
+        protocol: P,
+        wrap: impl Fn(Self) -> W,
+    ) -> W {
         let mut held = match entry {
             Entry::Admitted(held) => held,
-            entry => return Self::detained(entry, service, request, protocol),
+            entry => return wrap(Self::detained(entry, service, request, protocol)),
         };
         let readiness = service.poll_ready(&mut Context::from_waker(Waker::noop()));
         if !matches!(readiness, Poll::Ready(Ok(()))) {
-            return Self::unready(readiness, held, service, request, protocol);
+            return wrap(Self::unready(readiness, held, service, request, protocol));
         }
         R::authorize(&held, &protocol, &mut request);
         held.sent();
-        Self {
+        wrap(Self {
             state: State::Called {
                 future: service.call(request),
                 held: Some(held),
             },
             protocol,
-        }
+        })
     }
 
     /// The very instance that was asked is kept, to be asked again with a real waker, and an
@@ -228,8 +235,8 @@ where
                         if let Some(outcome) = R::learn(&mut held, &outcome) {
                             this.protocol.annotate(&mut response, outcome);
                         }
-                        let verdict = outcome.verdict();
-                        let permit = R::permit(Permit { held, verdict });
+                        held.answered(outcome.verdict());
+                        let permit = R::permit(Permit { held });
                         return Poll::Ready(Ok(this.protocol.hold(response, permit)));
                     }
                     Poll::Ready(Err(error)) => {
@@ -311,12 +318,11 @@ where
 ///
 /// [`finish`](Guard::finish) settles what was reserved: a complete answer with known usage
 /// refunds or surcharges, anything else adds what was seen above the reservation and refunds
-/// nothing. Dropping it is the same with nothing seen.
+/// nothing. Dropping it is the same with nothing seen: the guard knows that it was answered.
 #[derive(Debug)]
 #[must_use = "dropping it releases what the call holds"]
 pub(crate) struct Permit<R: Resource> {
     held: Held<R>,
-    verdict: Verdict,
 }
 
 impl<R: Resource> Permit<R> {
@@ -326,18 +332,10 @@ impl<R: Resource> Permit<R> {
             Completeness::Complete => Spent::Exactly(ending.usage()),
             Completeness::Partial => Spent::AtLeast(ending.usage()),
         };
-        let failed = ending
-            .failure()
-            .filter(|_| self.verdict == Verdict::Success);
-        let outcome = failed.unwrap_or_else(|| Outcome::new(self.verdict));
+        let outcome = match (self.held.verdict(), ending.failure()) {
+            (Some(Verdict::Success) | None, Some(failure)) => failure,
+            (verdict, _) => Outcome::new(verdict.unwrap_or(Verdict::Success)),
+        };
         self.held.finish(spent, Some(&outcome));
-    }
-}
-
-impl<R: Resource> Drop for Permit<R> {
-    #[inline]
-    fn drop(&mut self) {
-        let outcome = Outcome::new(self.verdict);
-        self.held.finish(Spent::AS_RESERVED, Some(&outcome));
     }
 }

@@ -192,11 +192,12 @@ impl<R: Resource> Queue<R> {
     /// Admits `ask` at once, unless it has to wait.
     #[inline]
     pub(super) fn try_admit(&mut self, ask: &R::Ask, now: Timestamp) -> Option<R::Grant> {
-        if self.waiting > 0 || !self.resource.is_free(ask, now) {
+        if self.waiting > 0 {
             return None;
         }
+        let grant = self.resource.try_take(ask, now)?;
         self.counts.admitted += 1;
-        Some(self.resource.take(ask, now, now))
+        Some(grant)
     }
 
     /// Puts `ask`, which can be served at `expected` at the soonest, at the end of its line. The

@@ -34,6 +34,12 @@ pub(crate) trait Resource {
     /// what it will have to wait for beyond `from`, before which it cannot be sent anyhow.
     fn claim(&mut self, ask: &Self::Ask, from: Timestamp, now: Timestamp) -> Claim;
 
+    /// Takes what `ask` wants if it is free at `now`, where nobody waits.
+    #[inline]
+    fn try_take(&mut self, ask: &Self::Ask, now: Timestamp) -> Option<Self::Grant> {
+        self.is_free(ask, now).then(|| self.take(ask, now, now))
+    }
+
     /// Takes what was found [`Claim::Ready`], as of the instant `at` and sent at `now`.
     fn take(&mut self, ask: &Self::Ask, at: Timestamp, now: Timestamp) -> Self::Grant;
 
@@ -61,6 +67,12 @@ pub(crate) trait Resource {
 
     /// Counts a waiter out.
     fn left(&mut self, ask: &Self::Ask);
+
+    /// Whether a change has not been told yet.
+    #[inline]
+    fn has_notice(&self) -> bool {
+        false
+    }
 
     /// The oldest change that has not been told yet.
     fn next_notice(&mut self) -> Option<Self::Notice> {
@@ -170,11 +182,22 @@ impl<A: Resource, B: Resource> Resource for Joint<A, B> {
         (self.0.take(a, at, now), self.1.take(b, at, now))
     }
 
+    /// The second is asked first: only the first may be dear.
+    #[inline]
+    fn try_take(&mut self, (a, b): &Self::Ask, now: Timestamp) -> Option<Self::Grant> {
+        if !self.1.is_free(b, now) {
+            return None;
+        }
+        let first = self.0.try_take(a, now)?;
+        Some((first, self.1.take(b, now, now)))
+    }
+
     #[inline]
     fn is_inert((a, b): &Self::Grant, spent: Spent) -> bool {
         A::is_inert(a, spent) && B::is_inert(b, spent)
     }
 
+    #[inline]
     fn release(
         &mut self,
         (a, b): Self::Grant,
@@ -202,6 +225,11 @@ impl<A: Resource, B: Resource> Resource for Joint<A, B> {
     fn left(&mut self, (a, b): &Self::Ask) {
         self.0.left(a);
         self.1.left(b);
+    }
+
+    #[inline]
+    fn has_notice(&self) -> bool {
+        self.0.has_notice()
     }
 
     fn next_notice(&mut self) -> Option<A::Notice> {

@@ -50,9 +50,7 @@ where
     // Inlined, because each function that a request passes through by value copies it.
     #[inline(always)]
     pub(super) fn new(entry: Entry<Pooled>, service: &mut S, request: Req, protocol: P) -> Self {
-        Self {
-            call: CallFuture::new(entry, service, request, protocol),
-        }
+        CallFuture::start(entry, service, request, protocol, |call| Self { call })
     }
 }
 
@@ -112,19 +110,18 @@ impl Conduct for Pooled {
         protocol: &P,
         request: &mut Req,
     ) {
-        protocol.authorize(request, held.grant().0.key());
+        protocol.authorize(request, held.grant().key());
     }
 
     /// Whoever absorbs a hint owns the wait: what failed here says when this very call can be
     /// served here, in place of the server's word about one key.
     #[inline]
     fn learn(held: &mut Held<Self>, outcome: &Outcome) -> Option<Outcome> {
-        if !held.grant().0.awaits(outcome.verdict()) {
+        if !held.grant().awaits(outcome.verdict()) {
             // It is counted when the call is over.
             return None;
         }
-        let absorbed =
-            held.inform(|pooled, (picked, _), now| pooled.0.report(picked, outcome, now));
+        let absorbed = held.inform(|pooled, picked, now| pooled.report(picked, outcome, now));
         let rewritten = Outcome::new(outcome.verdict()).with_effect(outcome.effect());
         match absorbed? {
             Absorbed::Nothing => None,
@@ -135,7 +132,7 @@ impl Conduct for Pooled {
     }
 
     fn blame(held: &Held<Self>, error: BoxError, outcome: Outcome) -> BoxError {
-        let key = held.grant().0.key();
+        let key = held.grant().key();
         Box::new(KeyFailed {
             alias: key.alias().into(),
             scope: key.scope().into(),

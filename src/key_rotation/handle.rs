@@ -47,11 +47,8 @@ impl Settings {
     pub(super) fn admission(&self, pool: &KeyPool) -> Arc<Admission<Pooled>> {
         let now = clock::now();
         let quota = &self.quota;
-        let whole = Joint(
-            Tokens::new(quota, now),
-            Slots::new(self.places.or(quota.max_in_flight())),
-        );
-        let pooled = Joint(Keys::new(pool, now), whole);
+        let places = Slots::new(self.places.or(quota.max_in_flight()));
+        let pooled = Pooled::new(Keys::new(pool, now), Tokens::new(quota, now), places);
         let slack = pool.config().slack().min(quota.slack());
         let (told, waits) = (self.on_transition.clone(), self.on_transition.clone());
         let admission = Admission::new(pooled, slack, self.limits)
@@ -156,7 +153,7 @@ impl KeyRotationHandle {
     #[must_use]
     pub fn scopes(&self) -> Vec<ScopeSnapshot> {
         self.admission
-            .read(|pooled, now| pooled.0.policy.snapshot(now))
+            .read(|pooled, now| pooled.keys().policy.snapshot(now))
     }
 
     /// Uses a key again, whatever took it out: disabled, draining, rejected, or denied a model.
@@ -166,7 +163,7 @@ impl KeyRotationHandle {
     /// [`UnknownName`] if no key has this alias.
     pub fn enable(&self, alias: &str) -> Result<(), UnknownName> {
         self.admission
-            .reconfigure(|pooled, now| pooled.0.policy.enable(alias, now))
+            .reconfigure(|pooled, now| pooled.keys_mut().policy.enable(alias, now))
     }
 
     /// Uses a key no more until it is enabled; its calls in flight decide nothing about it.
@@ -176,7 +173,7 @@ impl KeyRotationHandle {
     /// [`UnknownName`] if no key has this alias.
     pub fn disable(&self, alias: &str) -> Result<(), UnknownName> {
         self.admission
-            .reconfigure(|pooled, now| pooled.0.policy.disable(alias, now))
+            .reconfigure(|pooled, now| pooled.keys_mut().policy.disable(alias, now))
     }
 
     /// Uses a key for no new calls, and tells when the last in flight has ended.
@@ -186,7 +183,7 @@ impl KeyRotationHandle {
     /// [`UnknownName`] if no key has this alias.
     pub fn drain(&self, alias: &str) -> Result<(), UnknownName> {
         self.admission
-            .reconfigure(|pooled, now| pooled.0.policy.drain(alias, now))
+            .reconfigure(|pooled, now| pooled.keys_mut().policy.drain(alias, now))
     }
 
     /// Calls a scope again, whatever it rests for: throttled, exhausted or refused for the region.
@@ -196,7 +193,7 @@ impl KeyRotationHandle {
     /// [`UnknownName`] if no scope has this name.
     pub fn reopen(&self, scope: &str) -> Result<(), UnknownName> {
         self.admission
-            .reconfigure(|pooled, now| pooled.0.policy.reopen(scope, now))
+            .reconfigure(|pooled, now| pooled.keys_mut().policy.reopen(scope, now))
     }
 
     /// Takes another pool, and says what it changed; who waits is served by what is new at once.
@@ -205,12 +202,12 @@ impl KeyRotationHandle {
     /// reload is the operator's word that secrets may have changed: rejected keys, denied models
     /// and refused regions are tried again. Calls in flight keep the secret they were sent with.
     pub fn reload(&self, pool: KeyPool) -> Vec<Change> {
-        let quota_slack = self.admission.read(|pooled, _| pooled.1.0.slack());
+        let quota_slack = self.admission.read(|pooled, _| pooled.whole().0.slack());
         self.admission
             .set_slack(pool.config().slack().min(quota_slack));
         let (changes, _old) = self
             .admission
-            .reconfigure(|pooled, now| pooled.0.reload(pool, now));
+            .reconfigure(|pooled, now| pooled.keys_mut().reload(pool, now));
         changes
     }
 
@@ -221,7 +218,9 @@ impl KeyRotationHandle {
     ///
     /// [`InvalidConfig`] if one of them is missing or holds no key; the pool is then as it was.
     pub fn reread(&self) -> Result<Vec<Change>, InvalidConfig> {
-        let source = self.admission.read(|pooled, _| pooled.0.source().clone());
+        let source = self
+            .admission
+            .read(|pooled, _| pooled.keys().source().clone());
         Ok(self.reload(source.reread()?))
     }
 
@@ -230,12 +229,13 @@ impl KeyRotationHandle {
     pub fn set_rate_limit(&self, quota: &Quota) {
         let pool_slack = self
             .admission
-            .read(|pooled, _| pooled.0.source().config().slack());
+            .read(|pooled, _| pooled.keys().source().config().slack());
         self.admission.set_slack(quota.slack().min(pool_slack));
-        self.admission.reconfigure(|Joint(_, whole), now| {
-            whole.0.set_quota(quota, now);
+        self.admission.reconfigure(|pooled, now| {
+            let Joint(tokens, slots) = pooled.whole_mut();
+            tokens.set_quota(quota, now);
             if let Some(calls) = quota.max_in_flight() {
-                whole.1.set_limit(Some(calls), now);
+                slots.set_limit(Some(calls), now);
             }
         });
     }
@@ -244,7 +244,7 @@ impl KeyRotationHandle {
     /// callers queued. Calls that were admitted while there was no limit do not count under it.
     pub fn set_concurrency(&self, calls: Option<NonZeroUsize>) {
         self.admission
-            .reconfigure(|Joint(_, whole), now| whole.1.set_limit(calls, now));
+            .reconfigure(|pooled, now| pooled.whole_mut().1.set_limit(calls, now));
     }
 
     /// How much of `unit` could be taken now of the quota of all scopes together; `None` if that
@@ -252,6 +252,6 @@ impl KeyRotationHandle {
     #[must_use]
     pub fn available(&self, unit: Unit) -> Option<i64> {
         self.admission
-            .read(|pooled, now| pooled.1.0.bucket().available(unit, now))
+            .read(|pooled, now| pooled.whole().0.bucket().available(unit, now))
     }
 }

@@ -10,7 +10,210 @@ use crate::{
 
 /// What a pool admits to, all or nothing: a key with its scope's quota, the quota of the whole,
 /// and a place in flight.
-pub(super) type Pooled = Joint<Keys, Joint<Tokens, Slots>>;
+///
+/// What a call takes of them stays here, under the lock, and the call holds its number: guards are
+/// moved with their response, and the less there is to move the better.
+#[derive(Debug)]
+pub(super) struct Pooled {
+    joint: Together,
+    taken: Vec<Place>,
+    free: Option<u32>,
+}
+
+type Together = Joint<Keys, Joint<Tokens, Slots>>;
+
+#[derive(Debug)]
+enum Place {
+    Free(Option<u32>),
+    Taken(<Together as Resource>::Grant),
+}
+
+/// What a call wants of a pool.
+pub(super) type PooledAsk = <Together as Resource>::Ask;
+
+/// What a call holds of a pool: its key, and where the rest is kept.
+#[derive(Debug)]
+pub(super) struct Picked {
+    place: u32,
+    awaits_success: bool,
+    key: Key,
+}
+
+impl Picked {
+    #[inline]
+    pub(super) const fn key(&self) -> &Key {
+        &self.key
+    }
+
+    /// Whether others wait for an outcome of this verdict to be reported.
+    #[inline]
+    pub(super) fn awaits(&self, verdict: Verdict) -> bool {
+        match verdict {
+            Verdict::Success => self.awaits_success,
+            verdict => verdict.concerns_keys(),
+        }
+    }
+}
+
+impl Pooled {
+    pub(super) fn new(keys: Keys, quota: Tokens, places: Slots) -> Self {
+        Self {
+            joint: Joint(keys, Joint(quota, places)),
+            taken: Vec::new(),
+            free: None,
+        }
+    }
+
+    pub(super) const fn keys(&self) -> &Keys {
+        &self.joint.0
+    }
+
+    pub(super) const fn keys_mut(&mut self) -> &mut Keys {
+        &mut self.joint.0
+    }
+
+    /// The quota and the places of the whole.
+    pub(super) const fn whole(&self) -> &Joint<Tokens, Slots> {
+        &self.joint.1
+    }
+
+    pub(super) const fn whole_mut(&mut self) -> &mut Joint<Tokens, Slots> {
+        &mut self.joint.1
+    }
+
+    #[inline]
+    pub(super) fn ask(&mut self, model: Option<&str>, cost: Cost) -> PooledAsk {
+        let model = self.keys_mut().policy.resolve(model);
+        (Ask::new(model, cost), (cost, ()))
+    }
+
+    /// Tells the policy how a call went.
+    pub(super) fn report(
+        &mut self,
+        picked: &Picked,
+        outcome: &Outcome,
+        now: Timestamp,
+    ) -> Absorbed {
+        let Place::Taken((key, _)) = &mut self.taken[picked.place as usize] else {
+            unreachable!("who is picked has a place");
+        };
+        self.joint.0.report(key, outcome, now)
+    }
+
+    #[inline]
+    fn keep(&mut self, grant: <Together as Resource>::Grant) -> Picked {
+        let pick = &grant.0.pick;
+        let key = self.joint.0.credentials[pick.key()].clone();
+        let key = key.expect("every key of the pool has its credential");
+        let awaits_success = pick.awaits(Verdict::Success);
+        let place = match self.free {
+            Some(place) => {
+                let freed = std::mem::replace(&mut self.taken[place as usize], Place::Taken(grant));
+                let Place::Free(next) = freed else {
+                    unreachable!("the list of free places holds free places");
+                };
+                self.free = next;
+                place
+            }
+            None => {
+                self.taken.push(Place::Taken(grant));
+                u32::try_from(self.taken.len() - 1).expect("fewer than 2^32 calls are in flight")
+            }
+        };
+        Picked {
+            place,
+            awaits_success,
+            key,
+        }
+    }
+
+    #[inline]
+    fn vacate(&mut self, picked: &Picked) -> <Together as Resource>::Grant {
+        let place = &mut self.taken[picked.place as usize];
+        let Place::Taken(grant) = std::mem::replace(place, Place::Free(self.free)) else {
+            unreachable!("who is picked has a place");
+        };
+        self.free = Some(picked.place);
+        grant
+    }
+}
+
+impl Resource for Pooled {
+    type Ask = PooledAsk;
+    type Grant = Picked;
+    type Notice = Transition;
+
+    fn lines(&self) -> usize {
+        self.joint.lines()
+    }
+
+    fn line(&self, ask: &PooledAsk) -> usize {
+        self.joint.line(ask)
+    }
+
+    fn is_free(&self, ask: &PooledAsk, now: Timestamp) -> bool {
+        self.joint.is_free(ask, now)
+    }
+
+    fn begin_pass(&mut self) {
+        self.joint.begin_pass();
+    }
+
+    fn claim(&mut self, ask: &PooledAsk, from: Timestamp, now: Timestamp) -> Claim {
+        self.joint.claim(ask, from, now)
+    }
+
+    #[inline]
+    fn try_take(&mut self, ask: &PooledAsk, now: Timestamp) -> Option<Picked> {
+        let grant = self.joint.try_take(ask, now)?;
+        Some(self.keep(grant))
+    }
+
+    fn take(&mut self, ask: &PooledAsk, at: Timestamp, now: Timestamp) -> Picked {
+        let grant = self.joint.take(ask, at, now);
+        self.keep(grant)
+    }
+
+    /// A key's calls are counted.
+    #[inline]
+    fn is_inert(_: &Picked, _: Spent) -> bool {
+        false
+    }
+
+    #[inline]
+    fn release(&mut self, picked: Picked, spent: Spent, outcome: Option<&Outcome>, now: Timestamp) {
+        let grant = self.vacate(&picked);
+        self.joint.release(grant, spent, outcome, now);
+    }
+
+    fn undo(&mut self, picked: Picked, now: Timestamp) -> PooledAsk {
+        let grant = self.vacate(&picked);
+        self.joint.undo(grant, now)
+    }
+
+    fn expect(&self, ask: &PooledAsk, now: Timestamp) -> Result<Timestamp, Unservable> {
+        self.joint.expect(ask, now)
+    }
+
+    fn joined(&mut self, ask: &PooledAsk) {
+        self.joint.joined(ask);
+    }
+
+    fn left(&mut self, ask: &PooledAsk) {
+        self.joint.left(ask);
+    }
+
+    #[inline]
+    fn has_notice(&self) -> bool {
+        self.joint.has_notice()
+    }
+
+    fn next_notice(&mut self) -> Option<Transition> {
+        self.joint.next_notice()
+    }
+}
+
+// === impl Keys ===
 
 /// The pool's keys as something to be admitted to.
 #[derive(Debug)]
@@ -22,25 +225,12 @@ pub(super) struct Keys {
     chance: Chance,
 }
 
-/// The key that serves a call.
+/// What a call takes of the pool's policy.
 #[derive(Debug)]
-pub(super) struct Picked {
+pub(super) struct KeyGrant {
     pick: Pick,
-    key: Key,
     /// What the policy has heard of the call already.
     reported: Option<Verdict>,
-}
-
-impl Picked {
-    #[inline]
-    pub(super) const fn key(&self) -> &Key {
-        &self.key
-    }
-
-    #[inline]
-    pub(super) const fn awaits(&self, verdict: Verdict) -> bool {
-        self.pick.awaits(verdict)
-    }
 }
 
 impl Keys {
@@ -57,11 +247,6 @@ impl Keys {
 
     pub(super) const fn source(&self) -> &KeyPool {
         &self.source
-    }
-
-    #[inline]
-    pub(super) fn ask(&mut self, model: Option<&str>, cost: Cost) -> Ask {
-        Ask::new(self.policy.resolve(model), cost)
     }
 
     /// Takes another pool. What is no longer needed is for the caller to drop, outside the lock.
@@ -93,16 +278,10 @@ impl Keys {
         std::mem::replace(&mut self.credentials, credentials)
     }
 
-    /// Tells the policy how a call went.
-    pub(super) fn report(
-        &mut self,
-        picked: &mut Picked,
-        outcome: &Outcome,
-        now: Timestamp,
-    ) -> Absorbed {
-        picked.reported = Some(outcome.verdict());
+    fn report(&mut self, grant: &mut KeyGrant, outcome: &Outcome, now: Timestamp) -> Absorbed {
+        grant.reported = Some(outcome.verdict());
         self.policy
-            .report(&picked.pick, outcome, now, &mut self.chance)
+            .report(&grant.pick, outcome, now, &mut self.chance)
     }
 }
 
@@ -115,7 +294,7 @@ pub(super) struct Old(
 
 impl Resource for Keys {
     type Ask = Ask;
-    type Grant = Picked;
+    type Grant = KeyGrant;
     type Notice = Transition;
 
     fn lines(&self) -> usize {
@@ -147,44 +326,50 @@ impl Resource for Keys {
     }
 
     #[inline]
-    fn take(&mut self, ask: &Ask, at: Timestamp, now: Timestamp) -> Picked {
-        let pick = self.policy.take(ask, at, now);
-        let key = self.credentials[pick.key()].clone();
-        Picked {
-            key: key.expect("every key of the pool has its credential"),
+    fn try_take(&mut self, ask: &Ask, now: Timestamp) -> Option<KeyGrant> {
+        let pick = self.policy.try_take(ask, now)?;
+        Some(KeyGrant {
             pick,
+            reported: None,
+        })
+    }
+
+    fn take(&mut self, ask: &Ask, at: Timestamp, now: Timestamp) -> KeyGrant {
+        KeyGrant {
+            pick: self.policy.take(ask, at, now),
             reported: None,
         }
     }
 
     /// A key's calls are counted.
     #[inline]
-    fn is_inert(_: &Picked, _: Spent) -> bool {
+    fn is_inert(_: &KeyGrant, _: Spent) -> bool {
         false
     }
 
+    #[inline]
     fn release(
         &mut self,
-        mut picked: Picked,
+        mut grant: KeyGrant,
         spent: Spent,
         outcome: Option<&Outcome>,
         now: Timestamp,
     ) {
-        let news = outcome.filter(|outcome| picked.reported != Some(outcome.verdict()));
+        let news = outcome.filter(|outcome| grant.reported != Some(outcome.verdict()));
         if let Some(outcome) = news {
-            let _absorbed = self.report(&mut picked, outcome, now);
+            let _absorbed = self.report(&mut grant, outcome, now);
         }
-        let reserved = picked.pick.ask().cost();
+        let reserved = grant.pick.ask().cost();
         let settlement = match spent {
             Spent::Nothing => Settlement::Unsent,
             spent if spent.is_as_reserved() => Settlement::AsReserved,
             spent => Settlement::Used(spent.of(reserved)),
         };
-        self.policy.release(picked.pick, settlement, now);
+        self.policy.release(grant.pick, settlement, now);
     }
 
-    fn undo(&mut self, picked: Picked, now: Timestamp) -> Ask {
-        self.policy.undo(picked.pick, now)
+    fn undo(&mut self, grant: KeyGrant, now: Timestamp) -> Ask {
+        self.policy.undo(grant.pick, now)
     }
 
     fn expect(&self, ask: &Ask, now: Timestamp) -> Result<Timestamp, Unservable> {
@@ -197,6 +382,11 @@ impl Resource for Keys {
 
     fn left(&mut self, ask: &Ask) {
         self.policy.left(ask);
+    }
+
+    #[inline]
+    fn has_notice(&self) -> bool {
+        self.policy.has_transition()
     }
 
     #[inline]

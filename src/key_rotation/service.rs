@@ -64,7 +64,7 @@ where
         let model = self.protocol.model(&request);
         let entry = self
             .admission
-            .enter(|pooled| (pooled.0.ask(model, cost), (cost, ())), deadline);
+            .enter(|pooled| pooled.ask(model, cost), deadline);
         ResponseFuture::new(entry, &mut self.inner, request, self.protocol.clone())
     }
 }

@@ -52,6 +52,11 @@ pub struct Reservation {
 }
 
 impl Reservation {
+    /// The reservation of `cost` that was taken at this instant.
+    pub(super) const fn again(cost: Cost, at: Timestamp) -> Self {
+        Self { cost, at }
+    }
+
     /// What was reserved.
     #[must_use]
     pub const fn cost(&self) -> &Cost {

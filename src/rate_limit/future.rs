@@ -47,9 +47,7 @@ where
     // Inlined, because each function that a request passes through by value copies it.
     #[inline(always)]
     pub(super) fn new(entry: Entry<Metered>, service: &mut S, request: Req, protocol: P) -> Self {
-        Self {
-            call: CallFuture::new(entry, service, request, protocol),
-        }
+        CallFuture::start(entry, service, request, protocol, |call| Self { call })
     }
 }
 

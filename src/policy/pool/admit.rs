@@ -1,4 +1,4 @@
-use crate::policy::{Cost, Timestamp};
+use crate::policy::{Cost, Reservation, Timestamp};
 
 use super::{
     Ask, Claim, Pick, Pool, Strategy, Unservable,
@@ -99,6 +99,19 @@ impl Pool {
                 .find(ask, now)
                 .expect("take follows a claim or is_free that found something"),
         };
+        self.take_lane(lane, ask, at, now)
+    }
+
+    /// Takes what can serve `ask` at `now` if nobody waits: [`is_free`](Self::is_free) and
+    /// [`take`](Self::take) in one, which finds a way wherever [`claim`](Self::claim) does.
+    #[inline]
+    pub fn try_take(&mut self, ask: &Ask, now: Timestamp) -> Option<Pick> {
+        let lane = self.find(ask, now)?;
+        Some(self.take_lane(lane, ask, now, now))
+    }
+
+    fn take_lane(&mut self, lane: u32, ask: &Ask, at: Timestamp, now: Timestamp) -> Pick {
+        let view = self.models.get(ask.model).view;
         self.rouse(lane, now);
         let scope_index = self.lanes[lane as usize].scope;
         let key = self.take_key(scope_index, view);
@@ -108,7 +121,11 @@ impl Pool {
         self.events += 1;
         let state = &mut self.lanes[lane as usize];
         let bucket = state.bucket.as_mut();
-        let reservation = bucket.map(|bucket| bucket.take_late(&ask.cost, at, now));
+        let reserved_at = bucket.map(|bucket| {
+            // Kept as the instant alone: a pick is moved on the hot path, and knows its cost.
+            let _kept = bucket.take_late(&ask.cost, at, now);
+            now
+        });
         state.in_flight += 1;
         state.reference = ask.cost;
         state.last_taken = self.taken;
@@ -145,12 +162,14 @@ impl Pool {
         }
         if probe.is_some() || is_trial {
             self.place_all(scope_index, now);
-        } else {
+        } else if is_spaced || self.lanes[lane as usize].is_full() {
             self.place(lane, now);
+        } else {
+            self.keep_ready(lane, now);
         }
         Pick {
             ask: *ask,
-            reservation,
+            reserved_at,
             scope: scope_index,
             lane,
             key,
@@ -164,7 +183,7 @@ impl Pool {
     }
 
     /// Returns a pick whose call is over.
-    pub fn release(&mut self, mut pick: Pick, settlement: Settlement, now: Timestamp) {
+    pub fn release(&mut self, pick: Pick, settlement: Settlement, now: Timestamp) {
         self.seen = now;
         self.events += 1;
         let lane = &mut self.lanes[pick.lane as usize];
@@ -174,7 +193,8 @@ impl Pool {
                 self.strategy,
                 Strategy::LeastInFlight | Strategy::LeastRecentlyUsed
             );
-        if let (Some(bucket), Some(reservation)) = (&mut lane.bucket, pick.reservation.take()) {
+        if let (Some(bucket), Some(at)) = (&mut lane.bucket, pick.reserved_at) {
+            let reservation = Reservation::again(pick.ask.cost, at);
             is_moved |= settlement != Settlement::AsReserved;
             match settlement {
                 Settlement::Unsent => bucket.refund(reservation, now),

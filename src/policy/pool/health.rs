@@ -47,6 +47,9 @@ impl Pool {
         let verdict = outcome.verdict();
         self.scopes[pick.scope()].totals.count(verdict);
         self.keys[pick.key()].totals.count(verdict);
+        if verdict == Verdict::Success && !pick.awaits(verdict) {
+            return Absorbed::Nothing;
+        }
         let hint = match outcome.hint() {
             Some(Hint::After(wait)) => Some(wait),
             // Another pool further in has dealt with it.

@@ -100,7 +100,6 @@ impl Pool {
     fn best_ready(&mut self, view: usize, tier: usize, cost: &Cost, now: Timestamp) -> Option<u32> {
         loop {
             let candidates = &self.views[view].tiers[tier];
-            candidates.fits(cost).ok()?;
             let ready = candidates.ready.len();
             let is_by_share = self.strategy == Strategy::MostHeadroom && !candidates.is_exact;
             let looks = if is_by_share { FRONT } else { 1 };
@@ -123,6 +122,7 @@ impl Pool {
                 return Some(lane);
             }
             let poor = poor?;
+            self.views[view].tiers[tier].fits(cost).ok()?;
             self.lanes[poor as usize].reference = *cost;
             self.place(poor, now);
             if self.views[view].tiers[tier].ready.len() == ready {

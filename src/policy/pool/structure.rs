@@ -5,7 +5,7 @@ use std::{
 
 use crate::{
     outcome::Verdict,
-    policy::{Cost, Reservation, Timestamp},
+    policy::{Cost, Timestamp},
 };
 
 use super::{
@@ -67,7 +67,8 @@ pub struct Ask {
 #[must_use = "a pick that is dropped stays in flight"]
 pub struct Pick {
     pub(super) ask: Ask,
-    pub(super) reservation: Option<Reservation>,
+    /// When the cost was reserved, if there is a quota.
+    pub(super) reserved_at: Option<Timestamp>,
     pub(super) scope: u32,
     pub(super) lane: u32,
     pub(super) key: u32,
@@ -137,13 +138,7 @@ impl Pick {
     pub const fn awaits(&self, verdict: Verdict) -> bool {
         match verdict {
             Verdict::Success => self.probe.is_some() || self.is_trial || self.is_spaced,
-            Verdict::Throttled
-            | Verdict::RampLimit
-            | Verdict::Exhausted
-            | Verdict::KeyRejected
-            | Verdict::ModelDenied
-            | Verdict::Region => true,
-            _ => false,
+            verdict => verdict.concerns_keys(),
         }
     }
 
@@ -234,6 +229,13 @@ impl Pool {
         self.untold.pop_front()
     }
 
+    /// Whether a change of state has not been told yet.
+    #[must_use]
+    #[inline]
+    pub fn has_transition(&self) -> bool {
+        !self.untold.is_empty()
+    }
+
     pub(super) fn tell(&mut self, transition: Transition) {
         if self.untold.len() == MOST_UNTOLD {
             self.untold.pop_front();
@@ -294,7 +296,13 @@ impl Pool {
         if at > now {
             return Spot::At(at);
         }
-        Spot::Ready(match self.strategy {
+        Spot::Ready(self.rank(lane, now))
+    }
+
+    /// The place of a lane in the order of choice.
+    #[inline]
+    fn rank(&self, lane: &Lane, now: Timestamp) -> u64 {
+        match self.strategy {
             Strategy::MostHeadroom => {
                 let full_at = lane.bucket.as_ref().map(|bucket| bucket.full_at());
                 match full_at.filter(|&full_at| full_at > now) {
@@ -304,7 +312,19 @@ impl Pool {
                 }
             }
             _ => lane.turn_of(self.strategy),
-        })
+        }
+    }
+
+    /// Puts a lane that has just been taken back into the order of choice. Whether it can serve
+    /// another call is left to be found out when its turn comes: mostly it can.
+    #[inline]
+    pub(super) fn keep_ready(&mut self, lane: u32, now: Timestamp) {
+        let rank = self.rank(&self.lanes[lane as usize], now);
+        for index in 0..self.lanes[lane as usize].seats.len() {
+            let seat = self.lanes[lane as usize].seats[index];
+            let tier = &mut self.views[seat.view].tiers[seat.tier];
+            tier.seat(seat.number, Spot::Ready(rank));
+        }
     }
 
     /// Since when a scope has a usable key for the calls of a view, or when one is to be tried
