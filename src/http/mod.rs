@@ -105,6 +105,10 @@
 
 mod body;
 mod classify;
+#[cfg(feature = "key-rotation")]
+mod credential;
+#[cfg(feature = "key-rotation")]
+mod endpoint;
 mod hint;
 mod layers;
 mod protocol;
@@ -119,3 +123,5 @@ pub use self::{
     protocol::{Deadline, Http, Reported, Resends, UntilHead},
     size::{BytesPerToken, input_tokens_by_size},
 };
+#[cfg(feature = "key-rotation")]
+pub use self::{credential::Credential, endpoint::Endpoint};
