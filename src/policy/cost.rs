@@ -156,6 +156,26 @@ impl Cost {
         self
     }
 
+    /// So many times this cost.
+    pub(super) fn times(mut self, many: u64) -> Self {
+        for amount in &mut self.amounts {
+            *amount = amount.saturating_mul(many);
+        }
+        self
+    }
+
+    /// Its parts, each of one unit, without those that are zero.
+    pub(super) fn parts(self) -> impl Iterator<Item = Self> {
+        let amounts = self.amounts.into_iter().enumerate();
+        amounts
+            .filter(|(_, amount)| *amount > 0)
+            .map(|(slot, amount)| {
+                let mut part = Self::ZERO;
+                part.amounts[slot] = amount;
+                part
+            })
+    }
+
     pub(crate) fn sub(&mut self, other: &Self) {
         for (mine, theirs) in self.amounts.iter_mut().zip(other.amounts) {
             *mine = mine.saturating_sub(theirs);
@@ -216,6 +236,19 @@ mod tests {
             Cost::REQUEST.input_tokens(5).max(&larger),
             Cost::REQUEST.input_tokens(5).output_tokens(9)
         );
+    }
+
+    #[test]
+    fn a_cost_can_be_multiplied_shared_and_taken_apart() {
+        let cost = Cost::REQUEST.output_tokens(5).of(PAGES, u64::MAX);
+        let parts: Vec<_> = cost.parts().collect();
+        let pages = Cost::ZERO.of(PAGES, u64::MAX);
+        let tokens = Cost::ZERO.output_tokens(5);
+        assert_eq!(parts, [Cost::REQUEST, tokens, pages]);
+        assert_eq!(Cost::ZERO.parts().count(), 0);
+        let many = Cost::ZERO.of(Unit::REQUESTS, 3).output_tokens(15);
+        assert_eq!(cost.times(3), many.of(PAGES, u64::MAX));
+        assert_eq!(many.share(2), Cost::REQUEST.output_tokens(7));
     }
 
     #[test]

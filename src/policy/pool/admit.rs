@@ -3,7 +3,7 @@ use crate::policy::{Cost, Reservation, Timestamp};
 use super::{
     Ask, Claim, Pick, Pool, Strategy, Unservable,
     ring::stride,
-    state::{Access, Credit, Seat, Standing, Trial},
+    state::{Access, Credit, Standing, Trial},
 };
 
 /// Claims that the waiters of one line can hold in one pass. Who claims is woken; the others are
@@ -76,7 +76,7 @@ impl Pool {
             return Claim::At(at);
         }
         for tier in &mut view.tiers {
-            if tier.full_claimed < tier.full && tier.fits(&ask.cost).is_ok() {
+            if tier.full_claimed < tier.full.len() && tier.fits(&ask.cost).is_ok() {
                 tier.full_claimed += 1;
                 view.claims += 1;
                 return Claim::OnRelease;
@@ -235,52 +235,59 @@ impl Pool {
         ask
     }
 
-    /// The soonest instant at which `ask` could be served if it joined the waiters at `now`. A
-    /// lower bound; where all depends on the end of calls in flight, it is `now`.
+    /// The soonest instant at which `ask` could be served if it joined the waiters at `now`: a
+    /// lower bound, for which all calls in flight end at once and give nothing back.
     ///
     /// # Errors
     ///
     /// [`Unservable`] if no wait is long enough.
     pub fn expect(&self, ask: &Ask, now: Timestamp) -> Result<Timestamp, Unservable> {
         self.fits(ask)?;
-        let model = self.models.get(ask.model);
-        let view = &self.views[model.view];
-        // All lanes together must serve those ahead and this one: no less than an equal share each.
-        let mut ahead = model.waiting.cost;
-        ahead.add(&ask.cost);
-        let mut ahead = ahead.share(view.usable().max(1) as u64);
-        ahead.sub(&ask.cost);
-        let mut soonest = Timestamp::MAX;
-        for tier in view
-            .tiers
-            .iter()
-            .filter(|tier| tier.fits(&ask.cost).is_ok())
-        {
-            if tier.full > 0 {
-                return Ok(now);
-            }
-            let numbers = tier.ready.front().chain(tier.waiting.front());
-            let lanes = numbers.map(|number| tier.lanes[number as usize]);
-            for lane in lanes.chain(self.claimed.iter().copied()) {
-                let is_here = |seat: &Seat| seat.view == model.view;
-                let state = &self.lanes[lane as usize];
-                if !state.seats.iter().any(is_here) {
-                    continue;
-                }
-                let after = match &state.bucket {
-                    None => Some(Timestamp::ZERO),
-                    Some(bucket) => {
-                        let largest = &model.waiting.largest;
-                        bucket.ready_after(&ahead, largest, &ask.cost).ok()
-                    }
-                };
-                let Some(after) = after else { continue };
-                let awake = state.rest_until.max(state.next_at);
-                let at = after.max(awake).max(self.open_at(lane, model.view));
-                soonest = soonest.min(at);
-            }
+        let waiting = &self.models.get(ask.model).waiting;
+        let lanes = self.views[self.models.get(ask.model).view].usable().max(1);
+        let mut ahead = waiting.cost;
+        if !waiting.is_all(&ask.cost) {
+            // Who finds a lane passes those ahead who wait for another, each for its own.
+            let passed = lanes.min(MOST_CLAIMS) - 1;
+            ahead.sub(&waiting.largest.times(passed as u64));
         }
+        // All lanes together must serve those ahead and this one: one of them no less than an
+        // equal share, though where there are several it may be another for each unit.
+        ahead.add(&ask.cost);
+        let mut ahead = ahead.share(lanes as u64);
+        ahead.sub(&ask.cost);
+        let parts = ahead.parts().filter(|_| lanes > 1);
+        let soonest = parts.map(|part| self.soonest_after(&part, ask)).max();
+        let soonest = soonest.unwrap_or_else(|| self.soonest_after(&ahead, ask));
         Ok(soonest.max(now))
+    }
+
+    /// When the first lane can serve `ask` after `ahead`.
+    fn soonest_after(&self, ahead: &Cost, ask: &Ask) -> Timestamp {
+        let model = self.models.get(ask.model);
+        let fronts = self.views[model.view].tiers.iter().flat_map(|tier| {
+            let numbers = tier.ready.front().chain(tier.waiting.front());
+            let numbers = numbers.chain(tier.full.front());
+            numbers.map(|number| tier.lanes[number as usize])
+        });
+        let is_here = |lane: &u32| {
+            let mut seats = self.lanes[*lane as usize].seats.iter();
+            seats.any(|seat| seat.view == model.view)
+        };
+        let claimed = self.claimed.iter().copied().filter(is_here);
+        let lanes = fronts.chain(claimed).filter_map(|lane| {
+            let lane = &self.lanes[lane as usize];
+            let opening = self.opening(lane.scope, model.view)?;
+            let affordable = match &lane.bucket {
+                None => Timestamp::ZERO,
+                Some(bucket) => {
+                    let largest = &model.waiting.largest;
+                    bucket.ready_after(ahead, largest, &ask.cost).ok()?
+                }
+            };
+            Some(affordable.max(lane.awake_at()).max(opening.soonest))
+        });
+        lanes.min().unwrap_or(Timestamp::MAX)
     }
 
     /// Counts a waiter in.

@@ -30,7 +30,7 @@ impl Pool {
             ring: Ring::new(self.strategy),
             rings: HashMap::new(),
             retrials: BTreeSet::new(),
-            trials: 0,
+            trials: Vec::new(),
             in_flight: 0,
             totals: Totals::default(),
         };

@@ -137,7 +137,7 @@ impl Pool {
                         scope.generation = scope.generation.wrapping_add(1);
                     }
                     scope.retrials.clear();
-                    scope.trials = 0;
+                    scope.trials.clear();
                     scope.keys.clear();
                 }
             }

@@ -266,8 +266,12 @@ impl Pool {
         if let (Standing::Rejected(at), true) = (standing, self.rests.reprobe.is_some()) {
             scope.retrials.insert((at, index));
         }
-        scope.trials -= u32::from(was == Standing::OnTrial(Trial::InFlight));
-        scope.trials += u32::from(standing == Standing::OnTrial(Trial::InFlight));
+        if was == Standing::OnTrial(Trial::InFlight) {
+            scope.trials.retain(|&key| key != index);
+        }
+        if standing == Standing::OnTrial(Trial::InFlight) {
+            scope.trials.push(index);
+        }
     }
 
     /// Makes the keys usable whose trial is due.

@@ -45,6 +45,13 @@ pub(super) struct Waiting {
     pub(super) largest: Cost,
 }
 
+impl Waiting {
+    /// Whether all of them want this much.
+    pub(super) fn is_all(&self, cost: &Cost) -> bool {
+        self.largest == *cost && self.cost == cost.times(self.calls as u64)
+    }
+}
+
 /// A name, or the beginning of one.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Pattern {

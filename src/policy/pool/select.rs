@@ -6,7 +6,7 @@ use super::{
     Ask, NobodyCanServe, Pool, Strategy, Transition, Unservable, WhyNot,
     heap::FRONT,
     refusal::MOST_NAMED,
-    state::{Access, Credit, Key, Standing},
+    state::{Access, Key, Standing},
 };
 
 impl Pool {
@@ -149,22 +149,14 @@ impl Pool {
             && !state.is_full()
             && !state.is_claimed
             && state.affords(cost, now)
-            && self.open_at(lane, view) <= now
+            && self.open_at(lane, view).is_some_and(|at| at <= now)
     }
 
-    /// From when on the scope of a lane has credit and a key for the calls of a view; never if
-    /// only somebody's doing opens it.
+    /// From when on the scope of a lane has credit and a key for the calls of a view; `None` if it
+    /// takes the end of a call or somebody's doing.
     #[inline]
-    pub(super) fn open_at(&self, lane: u32, view: usize) -> Timestamp {
-        let index = self.lanes[lane as usize].scope;
-        let scope = &self.scopes[index as usize];
-        let paid_at = match scope.credit {
-            _ if scope.access != Access::Open => Timestamp::MAX,
-            Credit::Fine => Timestamp::ZERO,
-            Credit::Spent(until) => until,
-            Credit::Probing(_) => Timestamp::MAX,
-        };
-        paid_at.max(self.keyed_at(index, view).unwrap_or(Timestamp::MAX))
+    pub(super) fn open_at(&self, lane: u32, view: usize) -> Option<Timestamp> {
+        self.opening(self.lanes[lane as usize].scope, view)?.from
     }
 
     /// The lane that serves a call of this cost soonest, among the first that wait in each tier.
@@ -177,7 +169,7 @@ impl Pool {
         lanes
             .filter_map(|lane| {
                 let ready = self.lanes[lane as usize].ready_at(cost)?;
-                Some((ready.max(self.open_at(lane, view)), lane))
+                Some((ready.max(self.open_at(lane, view)?), lane))
             })
             .min()
     }
@@ -187,8 +179,8 @@ impl Pool {
         let view = self.models.get(ask.model).view;
         let state = &self.lanes[lane as usize];
         let ready = state.ready_at(&ask.cost).unwrap_or(now);
-        let ready = ready.max(self.open_at(lane, view)).max(state.free_since);
-        ready.min(now)
+        let open = self.open_at(lane, view).unwrap_or(now);
+        ready.max(open).max(state.free_since).min(now)
     }
 
     /// Tells that a rest is over, and takes the keys back whose trial is due.

@@ -28,8 +28,8 @@ pub(super) struct Scope {
     pub(super) rings: HashMap<ModelId, Ring>,
     /// When a rejected key is to be tried again.
     pub(super) retrials: BTreeSet<(Timestamp, u32)>,
-    /// Keys whose trial is in flight.
-    pub(super) trials: u32,
+    /// The keys whose trial is in flight.
+    pub(super) trials: Vec<u32>,
     pub(super) in_flight: usize,
     pub(super) totals: Totals,
 }
@@ -207,10 +207,15 @@ impl Lane {
         }
     }
 
-    /// Whether it is not at rest at `now`.
+    /// From when on it is not at rest.
+    #[inline]
+    pub(super) fn awake_at(&self) -> Timestamp {
+        self.rest_until.max(self.next_at)
+    }
+
     #[inline]
     pub(super) fn is_awake(&self, now: Timestamp) -> bool {
-        self.rest_until.max(self.next_at) <= now
+        self.awake_at() <= now
     }
 
     #[inline]
@@ -226,7 +231,7 @@ impl Lane {
             None => Timestamp::ZERO,
             Some(bucket) => bucket.ready_at(cost).ok()?,
         };
-        Some(self.rest_until.max(self.next_at).max(affordable))
+        Some(self.awake_at().max(affordable))
     }
 
     /// The share that is left in the dimension that has the smallest, in millionths.

@@ -13,7 +13,7 @@ use super::{
     config::Rests,
     models::Models,
     ring::Ring,
-    state::{Access, Credit, Key, Lane, Scope, Seat, Standing},
+    state::{Access, Credit, Key, Lane, Scope, Seat, Standing, Trial},
     view::{Spot, View},
 };
 
@@ -269,32 +269,22 @@ impl Pool {
 
     fn spot(&self, lane: u32, view: usize, now: Timestamp) -> Spot {
         let lane = &self.lanes[lane as usize];
-        let scope = &self.scopes[lane.scope as usize];
-        if lane.is_removed || scope.access != Access::Open {
+        let Some(opening) = self.opening(lane.scope, view).filter(|_| !lane.is_removed) else {
             return Spot::Out;
-        }
-        let mut at = match self.keyed_at(lane.scope, view) {
-            Some(at) => at,
-            None if scope.trials > 0 => return Spot::Full,
-            None => return Spot::Out,
         };
         if lane.is_claimed {
             return Spot::Claimed;
         }
-        match scope.credit {
-            _ if lane.is_full() => return Spot::Full,
-            Credit::Probing(_) => return Spot::Full,
-            Credit::Spent(until) => at = at.max(until),
-            Credit::Fine => {}
-        }
-        let is_ready = at <= now && lane.is_awake(now) && lane.affords(&lane.reference, now);
-        let at = if is_ready {
-            now
-        } else {
-            at.max(lane.ready_at(&lane.reference).unwrap_or(now))
+        let Some(from) = opening.from.filter(|_| !lane.is_full()) else {
+            let ready = lane.ready_at(&lane.reference).unwrap_or(now);
+            return Spot::Full(opening.soonest.max(ready));
         };
-        if at > now {
-            return Spot::At(at);
+        let is_ready = from <= now && lane.is_awake(now) && lane.affords(&lane.reference, now);
+        if !is_ready {
+            let at = from.max(lane.ready_at(&lane.reference).unwrap_or(now));
+            if at > now {
+                return Spot::At(at);
+            }
         }
         Spot::Ready(self.rank(lane, now))
     }
@@ -327,21 +317,46 @@ impl Pool {
         }
     }
 
-    /// Since when a scope has a usable key for the calls of a view, or when one is to be tried
-    /// again.
+    /// When a scope serves calls of a view as far as keys and credit are concerned; `None` if only
+    /// somebody's doing opens it.
     #[inline]
-    pub(super) fn keyed_at(&self, scope: u32, view: usize) -> Option<Timestamp> {
-        if !self.ring(scope, view).is_empty() {
-            return Some(Timestamp::ZERO);
+    pub(super) fn opening(&self, index: u32, view: usize) -> Option<Opening> {
+        let scope = &self.scopes[index as usize];
+        if scope.access != Access::Open {
+            return None;
         }
+        let keys = if self.ring(index, view).is_empty() {
+            self.next_trial(scope, view)?
+        } else {
+            Opening::from(Timestamp::ZERO)
+        };
+        Some(match scope.credit {
+            Credit::Fine => keys,
+            Credit::Spent(until) => Opening {
+                from: keys.from.map(|from| from.max(until)),
+                soonest: keys.soonest.max(until),
+            },
+            Credit::Probing(_) => Opening { from: None, ..keys },
+        })
+    }
+
+    /// When a scope without usable key has one to try again.
+    fn next_trial(&self, scope: &Scope, view: usize) -> Option<Opening> {
         let model = self.views[view].model;
         let is_allowed = |key: u32| {
             let denied = &self.keys[key as usize].denied;
             model.is_none_or(|model| !denied.contains(&model))
         };
-        let mut retrials = self.scopes[scope as usize].retrials.iter();
+        let mut retrials = scope.retrials.iter();
         let next = retrials.find(|(_, key)| is_allowed(*key));
-        next.map(|&(at, _)| at)
+        let next = next.map(|&(at, _)| Opening::from(at));
+        if scope.trials.iter().any(|&key| is_allowed(key)) {
+            // It is accepted, or given back, whenever its call ends.
+            let from = next.and_then(|next| next.from);
+            let soonest = Timestamp::ZERO;
+            return Some(Opening { from, soonest });
+        }
+        next
     }
 
     /// The usable keys of a scope for the calls of a view.
@@ -355,9 +370,27 @@ impl Pool {
     }
 }
 
+/// When a scope serves again.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Opening {
+    /// From when on whatever happens; `None` if only the end of a call in flight opens it.
+    pub(super) from: Option<Timestamp>,
+    /// From when on if the calls in flight end at once.
+    pub(super) soonest: Timestamp,
+}
+
+impl Opening {
+    const fn from(at: Timestamp) -> Self {
+        Self {
+            from: Some(at),
+            soonest: at,
+        }
+    }
+}
+
 impl Standing {
     /// Whether the key may be picked.
     pub(super) const fn is_usable(self) -> bool {
-        matches!(self, Self::Usable | Self::OnTrial(super::state::Trial::Due))
+        matches!(self, Self::Usable | Self::OnTrial(Trial::Due))
     }
 }

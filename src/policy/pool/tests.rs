@@ -5,6 +5,7 @@ mod config;
 mod control;
 mod health;
 mod invariants;
+mod line;
 mod probes;
 mod selection;
 mod steps;

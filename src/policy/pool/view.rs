@@ -24,8 +24,8 @@ pub(super) struct Tier {
     pub(super) ready: Heap,
     /// The others by the instant at which they can.
     pub(super) waiting: Heap,
-    /// Those that only a release can open.
-    pub(super) full: usize,
+    /// Those that only a release can open, by the instant at which they can serve after it.
+    pub(super) full: Heap,
     /// Those that waiters have claimed.
     pub(super) claimed: usize,
     /// How many of the full have been claimed in the present pass.
@@ -44,8 +44,8 @@ pub(super) enum Spot {
     Ready(u64),
     /// Serving again from an instant on.
     At(Timestamp),
-    /// Serving again when a call ends.
-    Full,
+    /// Serving again when a call ends, from an instant on.
+    Full(Timestamp),
     /// Claimed by a waiter.
     Claimed,
     /// Not serving until somebody changes something.
@@ -54,7 +54,8 @@ pub(super) enum Spot {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
-    Ordered,
+    Ready,
+    Waiting,
     Full,
     Claimed,
     Out,
@@ -101,7 +102,7 @@ impl Tier {
     }
 
     pub(super) fn usable(&self) -> usize {
-        self.ready.len() + self.waiting.len() + self.full + self.claimed
+        self.ready.len() + self.waiting.len() + self.full.len() + self.claimed
     }
 
     /// Whether its lanes can ever serve a call of this cost.
@@ -116,32 +117,28 @@ impl Tier {
     #[inline]
     pub(super) fn seat(&mut self, number: u32, spot: Spot) {
         let kind = match spot {
-            Spot::Ready(rank) => {
-                self.waiting.remove(number);
-                self.ready.set(number, rank);
-                Kind::Ordered
-            }
-            Spot::At(at) => {
-                self.ready.remove(number);
-                self.waiting.set(number, at.as_nanos());
-                Kind::Ordered
-            }
-            Spot::Full | Spot::Claimed | Spot::Out => {
-                self.ready.remove(number);
-                self.waiting.remove(number);
-                match spot {
-                    Spot::Full => Kind::Full,
-                    Spot::Claimed => Kind::Claimed,
-                    _ => Kind::Out,
-                }
-            }
+            Spot::Ready(_) => Kind::Ready,
+            Spot::At(_) => Kind::Waiting,
+            Spot::Full(_) => Kind::Full,
+            Spot::Claimed => Kind::Claimed,
+            Spot::Out => Kind::Out,
         };
         let was = std::mem::replace(&mut self.spots[number as usize], kind);
         if was != kind {
-            self.full -= usize::from(was == Kind::Full);
-            self.claimed -= usize::from(was == Kind::Claimed);
-            self.full += usize::from(kind == Kind::Full);
-            self.claimed += usize::from(kind == Kind::Claimed);
+            match was {
+                Kind::Ready => self.ready.remove(number),
+                Kind::Waiting => self.waiting.remove(number),
+                Kind::Full => self.full.remove(number),
+                Kind::Claimed => self.claimed -= 1,
+                Kind::Out => {}
+            }
+        }
+        match spot {
+            Spot::Ready(rank) => self.ready.set(number, rank),
+            Spot::At(at) => self.waiting.set(number, at.as_nanos()),
+            Spot::Full(at) => self.full.set(number, at.as_nanos()),
+            Spot::Claimed if was != kind => self.claimed += 1,
+            Spot::Claimed | Spot::Out => {}
         }
     }
 

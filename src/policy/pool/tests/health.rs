@@ -39,6 +39,14 @@ fn a_hint_of_two_weeks_is_not_obeyed_and_none_at_all_is_no_hot_loop() {
 }
 
 #[test]
+fn a_throttled_scope_that_is_full_is_expected_after_its_rest() {
+    let quota = Quota::builder().max_in_flight(1).build().expect("valid");
+    let mut pool = pool([scopes(&[1]).remove(0).quota(quota)]);
+    let (_, absorbed) = call(&mut pool, OPUS, throttled(30), T0);
+    assert_eq!(absorbed, Absorbed::Again(T0 + secs(30)));
+}
+
+#[test]
 fn everyone_obeying_one_hint_comes_back_at_another_instant() {
     let mut ends = Vec::new();
     for bits in [0, u64::MAX / 2, u64::MAX] {

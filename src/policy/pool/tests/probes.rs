@@ -178,3 +178,54 @@ fn an_earlier_probe_does_not_end_a_later_one() {
         ScopeState::Exhausted(first + secs(1_800))
     );
 }
+
+#[test]
+fn the_end_of_a_trial_may_come_before_the_next_trial() {
+    let config = PoolConfig::builder().scope(scopes(&[2]).remove(0));
+    let config = config.reprobe_rejected(secs(60)).build().expect("valid");
+    let mut pool = Pool::new(&config, T0);
+    call(&mut pool, OPUS, verdict(Verdict::KeyRejected), T0);
+    let now = T0 + secs(30);
+    call(&mut pool, OPUS, verdict(Verdict::KeyRejected), now);
+    let now = T0 + secs(60);
+    let trial = take(&mut pool, OPUS, now);
+    let ask = *trial.ask();
+    pool.begin_pass();
+    assert_eq!(
+        pool.claim(&ask, now),
+        Claim::At(now + secs(30)),
+        "of the other key"
+    );
+    let absorbed = pool.report(&trial, &throttled(5), now, &mut no_jitter());
+    assert_eq!(
+        absorbed,
+        Absorbed::Again(now + secs(5)),
+        "it has not found out"
+    );
+    pool.release(trial, Settlement::AsReserved, now);
+    pool.begin_pass();
+    assert_eq!(pool.claim(&ask, now), Claim::At(now + secs(5)));
+}
+
+#[test]
+fn a_trial_in_flight_of_a_key_that_may_not_use_the_model_is_not_waited_for() {
+    let config = PoolConfig::builder().scope(scopes(&[2]).remove(0));
+    let config = config.reprobe_rejected(secs(60)).build().expect("valid");
+    let mut pool = Pool::new(&config, T0);
+    let a1 = take(&mut pool, OPUS, T0);
+    let _ = pool.report(&a1, &verdict(Verdict::ModelDenied), T0, &mut no_jitter());
+    let _ = pool.report(&a1, &verdict(Verdict::KeyRejected), T0, &mut no_jitter());
+    pool.disable("a2", T0).expect("known");
+    let now = T0 + secs(60);
+    let trial = take(&mut pool, "claude-haiku", now);
+    let (denied, other) = (ask(&mut pool, OPUS), ask(&mut pool, "claude-haiku"));
+    pool.begin_pass();
+    assert_eq!(pool.claim(&other, now), Claim::OnRelease);
+    let why = pool.expect(&denied, now).expect_err("nobody may use it");
+    assert_eq!(
+        why.to_string(),
+        "no key can serve the call: a1 may not use the model, a2 is disabled"
+    );
+    assert_eq!(pool.claim(&denied, now), Claim::Never(why));
+    drop((a1, trial));
+}

@@ -257,6 +257,54 @@ fn those_ahead_are_expected_to_be_served_by_all_scopes_together() {
 }
 
 #[test]
+fn who_may_pass_those_ahead_is_expected_before_them() {
+    let quota = |burst: u64| {
+        let quota = Quota::builder().input_tokens_per_minute(600);
+        quota
+            .burst(Unit::INPUT_TOKENS, burst)
+            .build()
+            .expect("valid")
+    };
+    let two = scopes(&[1, 1]).into_iter().zip([500, 30]);
+    let mut pool = pool(two.map(|(scope, burst)| scope.quota(quota(burst))));
+    let model = pool.resolve(None);
+    let of = |tokens| Ask::new(model, Cost::REQUEST.input_tokens(tokens));
+    let (large, small) = (of(500), of(10));
+    let _ = pool.take(&large, T0, T0);
+    pool.joined(&large);
+    assert_eq!(pool.expect(&small, T0), Ok(T0), "the small scope is free");
+    pool.begin_pass();
+    assert_eq!(pool.claim(&large, T0), Claim::At(T0 + secs(50)));
+    assert_eq!(pool.claim(&small, T0), Claim::Ready(T0));
+    // Equals pass nobody: of three, each scope has half.
+    pool.joined(&large);
+    assert_eq!(pool.expect(&large, T0), Ok(T0 + secs(75)));
+}
+
+#[test]
+fn those_ahead_may_use_what_the_scopes_have_in_different_shares() {
+    let quota = |requests: u64, tokens: u64| {
+        let quota = Quota::builder()
+            .requests_per_second(requests)
+            .rate(Unit::INPUT_TOKENS, tokens, secs(1))
+            .burst(Unit::INPUT_TOKENS, 1_000);
+        quota.build().expect("valid")
+    };
+    let [a, b] = <[_; 2]>::try_from(scopes(&[1, 1])).expect("two");
+    let mut pool = pool([a.quota(quota(1, 1_000)), b.quota(quota(1_000, 1))]);
+    let model = pool.resolve(None);
+    for _ in 0..4 {
+        pool.joined(&Ask::new(model, Cost::ZERO.input_tokens(1_000)));
+    }
+    for _ in 0..100 {
+        pool.joined(&Ask::new(model, Cost::REQUEST));
+    }
+    // One scope serves a second's tokens, the other a tenth of a second's requests.
+    let expected = pool.expect(&Ask::new(model, Cost::REQUEST), T0);
+    assert_eq!(expected, Ok(T0 + millis(500)));
+}
+
+#[test]
 fn a_call_that_costs_more_than_any_quota_is_refused_at_once_with_the_largest() {
     let quota = |tokens| {
         let quota = Quota::builder().tokens_per_minute(tokens);

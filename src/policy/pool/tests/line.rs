@@ -1,0 +1,156 @@
+//! Waiters, served as a queue serves them.
+
+use proptest::prelude::*;
+
+use super::{Strategy, world::strategies, *};
+use crate::policy::Unit;
+
+/// Who waits, in order of arrival, with when it was expected to be served.
+struct Line {
+    pool: Pool,
+    now: Timestamp,
+    waiters: Vec<(Ask, Timestamp)>,
+    picks: Vec<Pick>,
+}
+
+impl Line {
+    fn join(&mut self, ask: Ask) {
+        if let Ok(expected) = self.pool.expect(&ask, self.now) {
+            self.pool.joined(&ask);
+            self.waiters.push((ask, expected));
+        }
+    }
+
+    /// Serves all that can be served, and says when somebody is due.
+    fn pass(&mut self) -> Option<Timestamp> {
+        self.pool.begin_pass();
+        let (mut due, mut closed, mut place) = (None, Vec::new(), 0);
+        while let Some(&(ask, expected)) = self.waiters.get(place) {
+            place += 1;
+            if closed.contains(&ask.line()) {
+                continue;
+            }
+            match self.pool.claim(&ask, self.now) {
+                Claim::Ready(since) => {
+                    assert!(since <= self.now);
+                    assert!(
+                        expected <= self.now,
+                        "{ask:?} served at {:?}, expected at {expected:?}",
+                        self.now
+                    );
+                    place -= 1;
+                    self.waiters.remove(place);
+                    self.pool.left(&ask);
+                    let pick = self.pool.take(&ask, self.now, self.now);
+                    self.picks.push(pick);
+                }
+                Claim::At(at) => {
+                    assert!(at > self.now);
+                    due = Some(due.unwrap_or(at).min(at));
+                }
+                Claim::OnRelease => assert!(!self.picks.is_empty()),
+                Claim::Nothing => closed.push(ask.line()),
+                Claim::Never(why) => panic!("{why}"),
+            }
+        }
+        due
+    }
+
+    fn end_call(&mut self) {
+        let pick = self.picks.remove(0);
+        self.pool.release(pick, Settlement::AsReserved, self.now);
+    }
+}
+
+const MODELS: [&str; 2] = ["opus", "haiku"];
+
+/// Requests and tokens in a second, the burst of tokens, calls in flight: of a scope, and of a
+/// class of it if there is one.
+type Numbers = (u64, u64, u64, Option<usize>);
+
+fn quota((requests, tokens, burst, calls): Numbers) -> Quota {
+    let quota = Quota::builder()
+        .requests_per_second(requests)
+        .rate(Unit::INPUT_TOKENS, tokens, secs(1))
+        .burst(Unit::INPUT_TOKENS, burst.max(tokens / 10));
+    let quota = match calls {
+        Some(calls) => quota.max_in_flight(calls),
+        None => quota,
+    };
+    quota.build().expect("valid")
+}
+
+fn numbers() -> impl proptest::strategy::Strategy<Value = Numbers> {
+    (
+        prop::sample::select(vec![1_u64, 3, 50]),
+        prop::sample::select(vec![10_u64, 100, 1_000]),
+        prop::sample::select(vec![30_u64, 200]),
+        prop::option::weighted(0.3, 1..4_usize),
+    )
+}
+
+fn line(strategy: Strategy, scopes: &[(Option<Numbers>, Option<Numbers>)]) -> Line {
+    let scopes = super::scopes(&vec![1; scopes.len()])
+        .into_iter()
+        .zip(scopes)
+        .map(|(scope, (default, class))| {
+            let scope = match default {
+                Some(numbers) => scope.quota(quota(*numbers)),
+                None => scope,
+            };
+            match class {
+                Some(numbers) => scope.quota_for(["opus"], quota(*numbers)),
+                None => scope,
+            }
+        });
+    Line {
+        pool: with_strategy(strategy, scopes),
+        now: T0,
+        waiters: Vec::new(),
+        picks: Vec::new(),
+    }
+}
+
+proptest! {
+    #[test]
+    fn whoever_waits_is_served_when_due_and_never_before_it_is_expected(
+        strategy in strategies(),
+        scopes in prop::collection::vec(
+            (prop::option::weighted(0.9, numbers()), prop::option::weighted(0.5, numbers())),
+            1..=8,
+        ),
+        calls in prop::collection::vec((0..600_u64, 0..2_usize, 0..30_u64, 0..4_usize), 1..40),
+    ) {
+        let mut line = line(strategy, &scopes);
+        let mut calls = calls.into_iter();
+        let mut next = calls.next();
+        let mut arrives = T0;
+        for _ in 0..1_000 {
+            let due = line.pass();
+            match (next, due) {
+                (Some((wait, model, tokens, ends)), _)
+                    if due.is_none_or(|due| arrives <= due) =>
+                {
+                    line.now = arrives;
+                    for _ in 0..ends.min(line.picks.len()) {
+                        line.end_call();
+                    }
+                    let model = line.pool.resolve(Some(MODELS[model]));
+                    line.join(Ask::new(model, Cost::REQUEST.input_tokens(tokens)));
+                    next = calls.next();
+                    arrives = arrives + millis(wait);
+                }
+                (_, Some(due)) => {
+                    line.now = due;
+                    let waiting = line.waiters.len();
+                    line.pass();
+                    prop_assert!(line.waiters.len() < waiting, "nobody is served at {due:?}");
+                }
+                _ if line.waiters.is_empty() => break,
+                // All that is left depends on the end of calls.
+                _ => line.end_call(),
+            }
+        }
+        prop_assert_eq!(line.waiters.len(), 0, "somebody waits for ever");
+    }
+}
