@@ -259,7 +259,6 @@ impl KeyFailed {
     }
 
     /// What the failure means to the layers outside the pool.
-    #[must_use]
     pub const fn outcome(&self) -> Outcome {
         self.outcome
     }

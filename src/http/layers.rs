@@ -1,7 +1,11 @@
 //! Constructors that do the right thing for HTTP.
 
-#[cfg(any(feature = "rate-limit", feature = "retry"))]
+#[cfg(feature = "key-rotation")]
+use super::Credential;
+#[cfg(any(feature = "rate-limit", feature = "key-rotation", feature = "retry"))]
 use super::Http;
+#[cfg(feature = "key-rotation")]
+use crate::key_rotation::{KeyPool, KeyRotationLayer};
 #[cfg(feature = "retry")]
 use crate::retry::RetryLayer;
 #[cfg(feature = "rate-limit")]
@@ -40,5 +44,41 @@ impl RetryLayer<Http> {
     #[must_use]
     pub fn http() -> Self {
         RetryLayer::default().protocol(Http)
+    }
+}
+
+#[cfg(feature = "key-rotation")]
+impl KeyRotationLayer<Credential> {
+    /// Key rotation for an HTTP client, with keys as `authorization: Bearer`: status codes and
+    /// `Retry-After` are read, and a call holds its place until its body ends.
+    ///
+    /// ```
+    /// use tower_relay::{
+    ///     key_rotation::{KeyPool, KeyRotationLayer, Source},
+    ///     policy::Quota,
+    /// };
+    ///
+    /// let quota = Quota::builder().requests_per_minute(600).build()?;
+    /// let keys = [("a1", Source::value("sk-1")), ("b1", Source::value("sk-2"))];
+    /// let layer = KeyRotationLayer::bearer(KeyPool::accounts(quota, keys)?);
+    /// assert_eq!(layer.handle().scopes().len(), 2);
+    /// # Ok::<(), tower_relay::policy::InvalidConfig>(())
+    /// ```
+    #[must_use]
+    pub fn bearer(pool: KeyPool) -> Self {
+        KeyRotationLayer::new(pool).protocol(Credential::bearer(Http))
+    }
+
+    /// As [`bearer`](Self::bearer), with the key alone in the header `name`.
+    ///
+    /// ```
+    /// # use tower_relay::key_rotation::{KeyPool, KeyRotationLayer};
+    /// # fn layer(pool: KeyPool) -> KeyRotationLayer<tower_relay::http::Credential> {
+    /// KeyRotationLayer::header(pool, http::HeaderName::from_static("x-api-key"))
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn header(pool: KeyPool, name: ::http::HeaderName) -> Self {
+        KeyRotationLayer::new(pool).protocol(Credential::header(Http, name))
     }
 }

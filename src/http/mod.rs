@@ -114,8 +114,14 @@ mod layers;
 mod protocol;
 mod rejected;
 mod size;
+#[cfg(feature = "stack")]
+mod stack;
 mod value;
 
+#[cfg(feature = "stack")]
+pub use self::stack::{
+    Boxed, BoxedStack, Stack, StackKeyRotationLayer, StackRetryLayer, StackService, stack,
+};
 pub use self::{
     body::{ReadEnding, Report, ResponseBody},
     classify::{classify_error, classify_head},

@@ -12,7 +12,8 @@ use crate::{
     outcome::{Outcome, Verdict},
 };
 
-/// 429 with a `retry-after`, or 413 for what can never be admitted; the text says which limit.
+/// 429 with a `retry-after`, 413 for what is too large ever to be admitted, or 503 where every key
+/// of a pool is out; the text says which limit.
 ///
 /// The response carries the refusal's [`Outcome`] as an extension, so
 /// that a layer outside knows that the server was not asked.
@@ -23,7 +24,7 @@ use crate::{
 ///
 /// fn to_response(refusal: &Rejected) -> Response<String> {
 ///     let response = Response::from(refusal);
-///     assert!(response.status().is_client_error());
+///     assert!(!response.status().is_success());
 ///     response
 /// }
 /// ```
@@ -41,7 +42,13 @@ impl<B: From<String>> From<&Rejected> for Response<B> {
                 headers.insert(RETRY_AFTER, whole_seconds(wait).get().into());
                 (StatusCode::TOO_MANY_REQUESTS, outcome.after(wait))
             }
-            None => (StatusCode::PAYLOAD_TOO_LARGE, outcome),
+            None => {
+                let status = match rejected {
+                    Rejected::NobodyCanServe(_) => StatusCode::SERVICE_UNAVAILABLE,
+                    _ => StatusCode::PAYLOAD_TOO_LARGE,
+                };
+                (status, outcome)
+            }
         };
         *response.status_mut() = status;
         response.extensions_mut().insert(outcome);

@@ -21,8 +21,10 @@ pub(super) struct Settings {
     /// Of all scopes together.
     pub(super) quota: Quota,
     pub(super) places: Option<NonZeroUsize>,
-    pub(super) on_transition: Option<Arc<dyn Fn(&Transition) + Send + Sync>>,
+    pub(super) on_transition: Option<OnTransition>,
 }
+
+type OnTransition = Arc<dyn Fn(&Transition) + Send + Sync>;
 
 /// As many calls may wait as a night's batch has workers, and a leak still shows in a day.
 const MAX_WAITING: usize = 10_000;
@@ -47,7 +49,7 @@ impl Settings {
     pub(super) fn admission(&self, pool: &KeyPool) -> Arc<Admission<Pooled>> {
         let now = clock::now();
         let quota = &self.quota;
-        let places = Slots::new(self.places.or(quota.max_in_flight()));
+        let places = Slots::new(self.places.or_else(|| quota.max_in_flight()));
         let pooled = Pooled::new(Keys::new(pool, now), Tokens::new(quota, now), places);
         let slack = pool.config().slack().min(quota.slack());
         let (told, waits) = (self.on_transition.clone(), self.on_transition.clone());

@@ -72,7 +72,7 @@ impl Quota {
             limits: Vec::new(),
             bursts: Vec::new(),
             max_in_flight: None,
-            slack: Quota::DEFAULT_SLACK,
+            slack: Self::DEFAULT_SLACK,
         }
     }
 

@@ -1,0 +1,39 @@
+//! Five accounts of one provider, used to the full and never refused.
+//! Run it with `cargo run --example pool --features full`.
+use bytes::Bytes;
+use embedded_provider::{Limits, Provider, Scope};
+use http_body_util::Full;
+use hyper_util::{client::legacy::Client, rt::TokioExecutor};
+use tower::{Layer, ServiceExt};
+use tower_relay::http::{Credential, Http, stack};
+use tower_relay::key_rotation::{KeyPool, Source};
+use tower_relay::{error::BoxError, policy::Quota};
+
+const ACCOUNTS: [&str; 5] = ["key-a", "key-b", "key-c", "key-d", "key-e"];
+
+#[tokio::main]
+async fn main() -> Result<(), BoxError> {
+    let limits = Limits {
+        requests_per_minute: Some(600),
+        ..Limits::default()
+    };
+    let scope = |key| Scope::new(key, [key], limits);
+    let accounts = ACCOUNTS.into_iter().map(scope);
+    let api = accounts.fold(Provider::builder(), |api, scope| api.scope(scope));
+    let api = api.start().await?;
+
+    let quota = Quota::builder().requests_per_minute(600).build()?;
+    let pool = KeyPool::accounts(quota, ACCOUNTS.map(|key| (key, Source::value(key))))?;
+    let client = Client::builder(TokioExecutor::new()).build_http();
+    let service = stack(pool, Credential::bearer(Http)).layer(client);
+
+    let calls = (0..100).map(|_| {
+        let body = r#"{"model": "m", "max_tokens": 9, "messages": [{"content": "Hi!"}]}"#;
+        let request = http::Request::post(api.url() + "/v1/messages");
+        let request = request.body(Full::<Bytes>::from(body));
+        service.clone().oneshot(request.expect("it is valid"))
+    });
+    futures::future::try_join_all(calls).await?;
+    println!("{:?}", api.counters());
+    Ok(())
+}
