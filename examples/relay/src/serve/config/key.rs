@@ -19,6 +19,9 @@ pub(crate) struct Key {
     pub(crate) is_literal: bool,
 }
 
+/// A shorter secret, as tests have them, may be a part of its alias by chance.
+const SHORTEST: usize = 8;
+
 const SOURCES: [&str; 3] = ["env", "file", "value"];
 
 impl Key {
@@ -40,7 +43,8 @@ impl Key {
         if let Some(problem) = flaw(&secret) {
             return Err(node.wrong(problem));
         }
-        if alias.contains(&secret) {
+        let is_inside = secret.len() >= SHORTEST && alias.contains(&secret);
+        if is_inside || alias == secret {
             return Err(alias_node.wrong("is the secret itself; give the key a name"));
         }
         Ok(Self {
