@@ -20,6 +20,8 @@ const MOST_BYTES: usize = 32 << 20;
 /// A body too large is still read this far, so that its caller gets to see the answer.
 const MOST_DRAINED: u64 = 4 * MOST_BYTES as u64;
 
+const NOT_ALLOWED: StatusCode = StatusCode::METHOD_NOT_ALLOWED;
+
 /// Where the relay answers for itself.
 const OWN: &str = "/-/";
 
@@ -27,6 +29,10 @@ pub(super) async fn answer(routes: &Routes, request: Request<Incoming>) -> Respo
     let path = request.uri().path();
     if path.starts_with(OWN) {
         return own(routes, request.method(), path);
+    }
+    if request.method() == Method::TRACE {
+        // RFC 9110 9.3.8: it is answered with the request, and so with the key in it.
+        return refusal(NOT_ALLOWED, "bad_request", "the relay forwards no TRACE");
     }
     let Some(upstream) = routes.find(path) else {
         let message = format!("no upstream serves {path}; {}", routes.known());
@@ -54,8 +60,8 @@ fn own(routes: &Routes, method: &Method, path: &str) -> Response<Body> {
     let asks = [Method::GET, Method::HEAD].contains(method);
     match path {
         "/-/health" | "/-/status" if !asks => {
-            let status = StatusCode::METHOD_NOT_ALLOWED;
-            let mut response = refusal(status, "bad_request", format!("{path} is to be read"));
+            let message = format!("{path} is only read");
+            let mut response = refusal(NOT_ALLOWED, "bad_request", message);
             let allowed = HeaderValue::from_static("GET, HEAD");
             response.headers_mut().insert(ALLOW, allowed);
             response

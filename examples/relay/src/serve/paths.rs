@@ -10,10 +10,10 @@ pub(crate) struct Pattern {
 }
 
 impl Pattern {
-    /// What everything matches.
+    /// What every path matches; what `CONNECT` and `OPTIONS *` ask for is none.
     pub(crate) fn all() -> Self {
         Self {
-            path: String::new(),
+            path: "/".to_owned(),
             is_prefix: true,
         }
     }
@@ -57,10 +57,7 @@ impl Pattern {
 
 impl fmt::Display for Pattern {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match &*self.path {
-            "" => "/",
-            path => path,
-        })?;
+        f.write_str(&self.path)?;
         f.write_str(if self.is_prefix { "*" } else { "" })
     }
 }
@@ -91,6 +88,7 @@ mod tests {
             assert_eq!(best.expect("some").0, winner, "{path}");
         }
         assert_eq!(patterns[3].fit("/v1/messages/"), None);
-        assert!(Pattern::all().fit("*").is_some());
+        assert!(Pattern::all().fit("/").is_some());
+        assert!(Pattern::all().fit("*").is_none());
     }
 }

@@ -69,7 +69,10 @@ impl Routes {
         let mut known = String::new();
         for upstream in &*self.now() {
             let config = upstream.config();
-            let paths: Vec<_> = config.paths.iter().map(Pattern::to_string).collect();
+            let mut paths: Vec<_> = config.paths.iter().map(Pattern::to_string).collect();
+            if paths.is_empty() {
+                paths.push(Pattern::all().to_string());
+            }
             let comma = if known.is_empty() { "" } else { "; " };
             let _ = write!(
                 known,
