@@ -1,10 +1,12 @@
-//! `relay demo`: what a provider's quota does to a batch, and what the layers make of it.
+//! `relay serve`: a gateway in front of pools of keys. `relay demo`: what a provider's quota does
+//! to a batch, and what the layers make of it.
 #![allow(
     clippy::disallowed_methods,
     reason = "a program measures with the real clock"
 )]
 
 mod demo;
+mod serve;
 
 use std::{
     io::{self, Write},
@@ -27,11 +29,13 @@ enum Command {
     /// Runs a batch against an embedded provider with enforced quotas, blindly and through the
     /// layers, and compares what the provider has counted.
     Demo(demo::Options),
+    /// Forwards requests to providers, each with a key of a pool in place of the caller's.
+    Serve(serve::Options),
 }
 
 /// The run took place and found something wrong.
 const FAILED: u8 = 1;
-/// The command line makes no sense.
+/// The command line or the configuration makes no sense.
 const USAGE: u8 = 2;
 
 fn main() -> ExitCode {
@@ -39,8 +43,17 @@ fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => return no_run(&error),
     };
-    let Command::Demo(options) = cli.command;
-    match run(&options) {
+    let ended = match cli.command {
+        Command::Demo(options) => run(demo::run(&options)),
+        Command::Serve(options) => match serve::Plan::new(options) {
+            Ok(plan) => run(async { plan.run().await.map(|()| true) }),
+            Err(problem) => {
+                complain(&problem.to_string());
+                return ExitCode::from(USAGE);
+            }
+        },
+    };
+    match ended {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::from(FAILED),
         Err(error) if is_closed_pipe(&*error) => ExitCode::SUCCESS,
@@ -51,12 +64,12 @@ fn main() -> ExitCode {
     }
 }
 
-/// Whether all books agree.
-fn run(options: &demo::Options) -> Result<bool, BoxError> {
+/// Whether all went as it should.
+fn run(program: impl Future<Output = Result<bool, BoxError>>) -> Result<bool, BoxError> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()?;
-    runtime.block_on(demo::run(options))
+    runtime.block_on(program)
 }
 
 /// Help and version as clap prints them; a mistake in one line.
@@ -81,6 +94,7 @@ fn one_line(message: &str) -> String {
     line.strip_prefix("error: ").unwrap_or(&line).to_owned()
 }
 
+/// One line on standard error.
 fn complain(problem: &str) {
     // If standard error is closed too there is nobody to tell.
     let _ = writeln!(io::stderr(), "relay: {problem}");

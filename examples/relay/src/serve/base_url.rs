@@ -1,0 +1,109 @@
+//! Where an upstream's paths begin.
+
+use std::fmt;
+
+use http::{
+    Uri,
+    uri::{Authority, Parts, PathAndQuery, Scheme},
+};
+
+/// An absolute http or https URL to which paths are added.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct BaseUrl {
+    scheme: Scheme,
+    authority: Authority,
+    /// Without a slash at its end; empty for the root.
+    prefix: String,
+}
+
+impl BaseUrl {
+    /// # Errors
+    ///
+    /// What is wrong with it and how to mend it; the URL itself, which may hold a password, is
+    /// not repeated.
+    pub(crate) fn parse(url: &str) -> Result<Self, &'static str> {
+        const ABSOLUTE: &str = "is no absolute URL; write it with http:// or https:// and a host";
+        let uri: Uri = url.parse().map_err(|_| ABSOLUTE)?;
+        let Parts {
+            scheme: Some(scheme),
+            authority: Some(authority),
+            path_and_query,
+            ..
+        } = uri.into_parts()
+        else {
+            return Err(ABSOLUTE);
+        };
+        if scheme != Scheme::HTTP && scheme != Scheme::HTTPS || authority.host().is_empty() {
+            return Err(ABSOLUTE);
+        }
+        if authority.as_str().contains('@') {
+            return Err("has a user name in it; leave that out and give a key instead");
+        }
+        let path = path_and_query.unwrap_or_else(|| PathAndQuery::from_static("/"));
+        if path.query().is_some() || url.contains('#') {
+            return Err("has something behind its path; leave out all from the `?` or `#` on");
+        }
+        Ok(Self {
+            scheme,
+            authority,
+            prefix: path.path().trim_end_matches('/').to_owned(),
+        })
+    }
+
+    /// The URL of a caller's path and query.
+    ///
+    /// # Errors
+    ///
+    /// If the two are too long together.
+    pub(crate) fn join(&self, path: &PathAndQuery) -> http::Result<Uri> {
+        let mut parts = Parts::default();
+        parts.scheme = Some(self.scheme.clone());
+        parts.authority = Some(self.authority.clone());
+        parts.path_and_query = Some(match &*self.prefix {
+            "" => path.clone(),
+            prefix => format!("{prefix}{path}").parse()?,
+        });
+        Ok(Uri::from_parts(parts)?)
+    }
+}
+
+impl fmt::Display for BaseUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}://{}{}", self.scheme, self.authority, self.prefix)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_are_added_to_it_as_they_are() {
+        for (base, path, whole) in [
+            ("http://h", "/v1/x?a=%20b", "http://h/v1/x?a=%20b"),
+            ("https://h:81/api/", "/v1/x", "https://h:81/api/v1/x"),
+            ("https://h/api", "/?q", "https://h/api/?q"),
+        ] {
+            let base = BaseUrl::parse(base).expect("it is one");
+            let path = path.parse().expect("a path");
+            assert_eq!(base.join(&path).expect("a URL").to_string(), whole);
+            assert!(!base.to_string().ends_with('/'));
+        }
+    }
+
+    #[test]
+    fn what_is_no_base_is_refused_without_being_repeated() {
+        for (url, complaint) in [
+            ("api.openai.com", "is no absolute URL"),
+            ("/v1", "is no absolute URL"),
+            ("ftp://h/", "is no absolute URL"),
+            ("https://", "is no absolute URL"),
+            ("http://user:pass@h/", "has a user name"),
+            ("http://h/?key=pass", "has something behind its path"),
+            ("http://h/#pass", "has something behind its path"),
+        ] {
+            let problem = BaseUrl::parse(url).expect_err(url);
+            assert!(problem.starts_with(complaint), "{url}: {problem}");
+        }
+    }
+}

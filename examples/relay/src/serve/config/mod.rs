@@ -1,0 +1,22 @@
+//! The configuration: a TOML file that is right or refused as a whole, before anything is bound
+//! or sent.
+
+mod key;
+mod load;
+mod problem;
+mod quota;
+mod reader;
+mod scope;
+mod upstream;
+
+#[cfg(test)]
+mod tests;
+
+pub(crate) use self::{
+    key::Key,
+    load::{Config, DEFAULT_LISTEN},
+    problem::Problem,
+    quota::ClassQuota,
+    scope::Scope,
+    upstream::Upstream,
+};

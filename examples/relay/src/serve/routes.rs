@@ -1,0 +1,109 @@
+//! The upstreams by the paths they serve.
+
+use std::{
+    fmt::Write as _,
+    sync::{Arc, PoisonError, RwLock},
+};
+
+use super::{
+    client::{HttpClient, client},
+    config::Config,
+    paths::{Fit, Pattern},
+    status::Status,
+    upstream::Upstream,
+};
+
+/// What is served now; a reload puts others in its place.
+pub(super) struct Routes {
+    client: HttpClient,
+    upstreams: RwLock<Upstreams>,
+}
+
+type Upstreams = Arc<[Arc<Upstream>]>;
+
+impl Routes {
+    pub(super) fn new(config: Config) -> Self {
+        let client = client();
+        let upstreams = config.upstreams.into_iter();
+        let upstreams = upstreams.map(|config| Arc::new(Upstream::new(config, &client)));
+        Self {
+            upstreams: RwLock::new(upstreams.collect()),
+            client,
+        }
+    }
+
+    /// Upstreams of the same name and provider go on with other keys, paths and quotas, others
+    /// begin or end; calls in flight end where they began.
+    pub(super) fn reload(&self, config: Config) {
+        let present = self.now();
+        let upstreams = config.upstreams.into_iter().map(|config| {
+            let before = present.iter().find(|upstream| {
+                let before = upstream.config();
+                (&before.name, before.provider.name) == (&config.name, config.provider.name)
+            });
+            Arc::new(match before {
+                Some(upstream) => upstream.reloaded(config, &self.client),
+                None => Upstream::new(config, &self.client),
+            })
+        });
+        let upstreams = upstreams.collect();
+        *self
+            .upstreams
+            .write()
+            .unwrap_or_else(PoisonError::into_inner) = upstreams;
+    }
+
+    /// The upstream whose pattern fits `path` best.
+    pub(super) fn find(&self, path: &str) -> Option<Arc<Upstream>> {
+        let upstreams = self.now();
+        let fits = upstreams.iter().filter_map(|upstream| {
+            let fit = closest(&upstream.config().paths, path)?;
+            Some((fit, upstream))
+        });
+        let (_, upstream) = fits.max_by_key(|(fit, _)| *fit)?;
+        Some(Arc::clone(upstream))
+    }
+
+    /// The upstreams and their paths, for who asked for another.
+    pub(super) fn known(&self) -> String {
+        let mut known = String::new();
+        for upstream in &*self.now() {
+            let config = upstream.config();
+            let mut paths: Vec<_> = config.paths.iter().map(Pattern::to_string).collect();
+            if paths.is_empty() {
+                paths.push(Pattern::all().to_string());
+            }
+            let comma = if known.is_empty() { "" } else { "; " };
+            let _ = write!(
+                known,
+                "{comma}`{}` serves {}",
+                config.name,
+                paths.join(", ")
+            );
+        }
+        known
+    }
+
+    pub(super) fn status(&self) -> Status {
+        let upstreams = self.now();
+        Status {
+            upstreams: upstreams.iter().map(|upstream| upstream.status()).collect(),
+        }
+    }
+
+    fn now(&self) -> Upstreams {
+        let upstreams = self.upstreams.read();
+        Arc::clone(&upstreams.unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// An upstream without paths serves all.
+fn closest(patterns: &[Pattern], path: &str) -> Option<Fit> {
+    match patterns {
+        [] => Pattern::all().fit(path),
+        patterns => patterns
+            .iter()
+            .filter_map(|pattern| pattern.fit(path))
+            .max(),
+    }
+}

@@ -1,0 +1,188 @@
+//! From the command line to the end.
+
+use std::{
+    io,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use clap::Args;
+use tokio::net::TcpListener;
+use tower_relay::error::BoxError;
+
+use super::{
+    config::{Config, Problem, Upstream},
+    paths::Pattern,
+    pretend,
+    routes::Routes,
+    server,
+    signals::Signals,
+};
+use crate::complain;
+
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Options {
+    /// The configuration; without one a pretend provider is served
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Where to listen, in place of what the configuration says
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    listen: Option<SocketAddr>,
+}
+
+/// What is to be served, read and found right.
+#[derive(Debug)]
+pub(crate) struct Plan {
+    options: Options,
+    /// The file and what it says.
+    configured: Option<(PathBuf, Config)>,
+}
+
+impl Plan {
+    pub(crate) fn new(options: Options) -> Result<Self, Problem> {
+        let configured = match options.config.clone() {
+            Some(path) => {
+                let config = Config::load(&path)?;
+                Some((path, config))
+            }
+            None => None,
+        };
+        Ok(Self {
+            options,
+            configured,
+        })
+    }
+
+    /// Serves until it is told to stop.
+    pub(crate) async fn run(self) -> Result<(), BoxError> {
+        let mut signals = Signals::new()?;
+        let (path, provider, config) = match self.configured {
+            Some((path, config)) => (Some(path), None, config),
+            None => {
+                let (provider, config) = pretend::start().await?;
+                (None, Some(provider), config)
+            }
+        };
+        let (listener, listen) = bind(self.options.listen.unwrap_or(config.listen)).await?;
+        if let Some(path) = &path {
+            warn_of_readers(path, &config);
+        }
+        for upstream in &config.upstreams {
+            complain(&shown(upstream));
+        }
+        if !listen.ip().is_loopback() {
+            complain(&format!(
+                "warning: {listen} is open to other machines, and whoever reaches it spends \
+                 these keys"
+            ));
+        }
+        complain(&format!("listening on http://{listen}"));
+        if let Some(provider) = &provider {
+            complain(&pretend::introduction(provider, listen));
+        }
+
+        let listen = config.listen;
+        let routes = Arc::new(Routes::new(config));
+        let reload = || match &path {
+            Some(path) => reload(path, listen, &routes),
+            None => complain("nothing to reload: there is no configuration"),
+        };
+        let is_drained = server::serve(listener, Arc::clone(&routes), &mut signals, reload).await;
+        complain(match is_drained {
+            true => "stopped",
+            false => "stopped, with calls still in flight",
+        });
+        Ok(())
+    }
+}
+
+async fn bind(listen: SocketAddr) -> Result<(TcpListener, SocketAddr), BoxError> {
+    let bound = async {
+        let listener = TcpListener::bind(listen).await?;
+        let listen = listener.local_addr()?;
+        Ok::<_, io::Error>((listener, listen))
+    };
+    let bound = bound.await;
+    bound.map_err(|error| format!("cannot listen on {listen}: {error}; use --listen").into())
+}
+
+fn reload(path: &Path, listen: SocketAddr, routes: &Routes) {
+    let config = match Config::load(path) {
+        Ok(config) => config,
+        Err(problem) => {
+            complain(&format!(
+                "not reloaded, the old configuration stays: {problem}"
+            ));
+            return;
+        }
+    };
+    if config.listen != listen {
+        complain("warning: a new `listen` takes a restart; the rest is reloaded");
+    }
+    warn_of_readers(path, &config);
+    let lines: Vec<String> = config.upstreams.iter().map(shown).collect();
+    routes.reload(config);
+    for line in lines {
+        complain(&line);
+    }
+    complain("reloaded");
+}
+
+/// How many keys a line names.
+const MOST_NAMED: usize = 12;
+
+fn shown(upstream: &Upstream) -> String {
+    let mut left = MOST_NAMED;
+    let scopes = upstream.scopes.iter().map(|scope| {
+        let named = scope.keys.len().min(left);
+        left -= named;
+        let mut aliases: Vec<_> = scope.keys[..named]
+            .iter()
+            .map(|key| key.alias.clone())
+            .collect();
+        if named < scope.keys.len() {
+            aliases.push(format!("{} more", scope.keys.len() - named));
+        }
+        format!("{} ({})", scope.name, aliases.join(", "))
+    });
+    let scopes: Vec<_> = scopes.take(MOST_NAMED).collect();
+    let paths: Vec<_> = upstream.paths.iter().map(Pattern::to_string).collect();
+    let paths = match paths.is_empty() {
+        true => "all paths".to_owned(),
+        false => paths.join(" "),
+    };
+    let keys = upstream.scopes.iter().map(|scope| scope.keys.len()).sum();
+    format!(
+        "upstream {}: {} at {} for {paths}; {}, {}: {}",
+        upstream.name,
+        upstream.provider.name,
+        upstream.base_url,
+        counted(upstream.scopes.len(), "scope"),
+        counted(keys, "key"),
+        scopes.join(", "),
+    )
+}
+
+fn counted(count: usize, what: &str) -> String {
+    let plural = if count == 1 { "" } else { "s" };
+    format!("{count} {what}{plural}")
+}
+
+/// Secrets in a file that everybody may read are none.
+#[cfg(unix)]
+fn warn_of_readers(path: &Path, config: &Config) {
+    use std::os::unix::fs::PermissionsExt;
+    const OTHERS_READ: u32 = 0o004;
+
+    let mode = std::fs::metadata(path).map_or(0, |file| file.permissions().mode());
+    if config.has_literal_keys() && mode & OTHERS_READ != 0 {
+        complain(&format!(
+            "warning: {} has keys in it and every user may read it; use env or file, or chmod 600",
+            path.display()
+        ));
+    }
+}
+
+#[cfg(not(unix))]
+fn warn_of_readers(_: &Path, _: &Config) {}

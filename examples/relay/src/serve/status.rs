@@ -1,0 +1,189 @@
+//! What `/-/status` tells of an upstream: never a secret, keys by their alias.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use serde::Serialize;
+use tower_relay::{
+    outcome::Verdict,
+    policy::{
+        Timestamp,
+        pool::{ClassSnapshot, KeySnapshot, KeyState, ScopeSnapshot, ScopeState, Totals},
+    },
+    snapshot::Snapshot,
+};
+
+/// Everything that is served.
+#[derive(Debug, Serialize)]
+pub(super) struct Status {
+    pub(super) upstreams: Vec<UpstreamStatus>,
+}
+
+#[derive(Debug, Serialize)]
+pub(super) struct UpstreamStatus {
+    pub(super) name: String,
+    pub(super) provider: &'static str,
+    pub(super) base_url: String,
+    pub(super) paths: Vec<String>,
+    pub(super) queue: QueueStatus,
+    pub(super) scopes: Vec<ScopeStatus>,
+}
+
+#[derive(Debug, Serialize)]
+pub(super) struct QueueStatus {
+    waiting: usize,
+    active: u64,
+    peak_active: u64,
+    admitted: u64,
+    refused: u64,
+    cancelled: u64,
+    completed: u64,
+    success_share: Option<f64>,
+    mean_latency_ms: Option<f64>,
+}
+
+#[derive(Debug, Serialize)]
+pub(super) struct ScopeStatus {
+    name: String,
+    state: &'static str,
+    /// When a call is risked on it, if it is out for a time.
+    retried_in_ms: Option<f64>,
+    in_flight: usize,
+    totals: Tally,
+    classes: Vec<ClassStatus>,
+    keys: Vec<KeyStatus>,
+}
+
+#[derive(Debug, Serialize)]
+struct ClassStatus {
+    /// None for the models that no other class names.
+    models: Vec<String>,
+    rests_for_ms: Option<f64>,
+    /// Left of each unit that is limited.
+    remaining: BTreeMap<String, i64>,
+    headroom: f64,
+    in_flight: usize,
+}
+
+#[derive(Debug, Serialize)]
+struct KeyStatus {
+    alias: String,
+    state: &'static str,
+    retried_in_ms: Option<f64>,
+    denied_models: Vec<String>,
+    in_flight: usize,
+    totals: Tally,
+}
+
+/// How calls ended, without what never happened.
+type Tally = BTreeMap<&'static str, u64>;
+
+const VERDICTS: [(&str, Verdict); 12] = [
+    ("success", Verdict::Success),
+    ("throttled", Verdict::Throttled),
+    ("exhausted", Verdict::Exhausted),
+    ("ramp_limit", Verdict::RampLimit),
+    ("key_rejected", Verdict::KeyRejected),
+    ("model_denied", Verdict::ModelDenied),
+    ("region", Verdict::Region),
+    ("overloaded", Verdict::Overloaded),
+    ("server_fault", Verdict::ServerFault),
+    ("caller_fault", Verdict::CallerFault),
+    ("cancelled", Verdict::Cancelled),
+    ("refused_locally", Verdict::RefusedLocally),
+];
+
+// === impl QueueStatus ===
+
+impl From<&Snapshot> for QueueStatus {
+    fn from(snapshot: &Snapshot) -> Self {
+        Self {
+            waiting: snapshot.waiting(),
+            active: snapshot.active(),
+            peak_active: snapshot.peak_active(),
+            admitted: snapshot.admitted(),
+            refused: snapshot.refused(),
+            cancelled: snapshot.cancelled(),
+            completed: snapshot.completed(),
+            success_share: snapshot.success_share(),
+            mean_latency_ms: snapshot.mean_latency().map(millis),
+        }
+    }
+}
+
+// === impl ScopeStatus ===
+
+impl ScopeStatus {
+    pub(super) fn new(scope: &ScopeSnapshot, now: Timestamp) -> Self {
+        let (state, retried) = match scope.state() {
+            ScopeState::Open => ("open", None),
+            ScopeState::Exhausted(until) => ("exhausted", Some(until)),
+            ScopeState::Probing => ("probing", None),
+            ScopeState::Region => ("region", None),
+            _ => ("other", None),
+        };
+        Self {
+            name: scope.name().to_owned(),
+            state,
+            retried_in_ms: retried.map(|at| millis(at.since(now))),
+            in_flight: scope.in_flight(),
+            totals: tally(scope.totals()),
+            classes: scope
+                .classes()
+                .iter()
+                .map(|class| ClassStatus::new(class, now))
+                .collect(),
+            keys: scope
+                .keys()
+                .iter()
+                .map(|key| KeyStatus::new(key, now))
+                .collect(),
+        }
+    }
+}
+
+impl ClassStatus {
+    fn new(class: &ClassSnapshot, now: Timestamp) -> Self {
+        let rests_until = class.rests_until();
+        let remaining = class.remaining().iter();
+        Self {
+            models: class.models().map(str::to_owned).collect(),
+            rests_for_ms: rests_until.map(|until| millis(until.since(now))),
+            remaining: remaining
+                .map(|(unit, left)| (unit.name().replace(' ', "_"), *left))
+                .collect(),
+            headroom: class.headroom(),
+            in_flight: class.in_flight(),
+        }
+    }
+}
+
+impl KeyStatus {
+    fn new(key: &KeySnapshot, now: Timestamp) -> Self {
+        let (state, retried) = match key.state() {
+            KeyState::Usable => ("usable", None),
+            KeyState::Disabled => ("disabled", None),
+            KeyState::Draining => ("draining", None),
+            KeyState::Rejected(at) => ("rejected", at),
+            KeyState::OnTrial => ("on_trial", None),
+            _ => ("other", None),
+        };
+        Self {
+            alias: key.alias().to_owned(),
+            state,
+            retried_in_ms: retried.map(|at| millis(at.since(now))),
+            denied_models: key.denied().map(str::to_owned).collect(),
+            in_flight: key.in_flight(),
+            totals: tally(key.totals()),
+        }
+    }
+}
+
+fn tally(totals: &Totals) -> Tally {
+    let counts = VERDICTS.map(|(name, verdict)| (name, totals.get(verdict)));
+    counts.into_iter().filter(|(_, count)| *count > 0).collect()
+}
+
+fn millis(duration: Duration) -> f64 {
+    // Whole microseconds: more would be noise.
+    duration.as_micros() as f64 / 1e3
+}
