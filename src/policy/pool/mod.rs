@@ -89,9 +89,9 @@
 //! they will be full. One lock sees every choice, so choosing the best sends no herd to it, and
 //! needs no chance, unlike the power of two choices of balancers that know the load only late.
 //!
-//! A scope waits in its heap for the cost of its last call. A larger call that finds it wanting
-//! puts it to wait for the larger cost; so a few large calls among many scopes and small calls may
-//! find a scope later than they could, never too early.
+//! A scope waits in its heap for the cost of its last call, or for that of a larger one that found
+//! it wanting. Of those that wait, the first eight are looked at for smaller calls; so where more
+//! do, after large calls, small ones may find a scope later than they could, never too early.
 //!
 //! # Known limits
 //!

@@ -65,34 +65,23 @@ impl Pool {
                 self.rouse(lane, now);
                 self.place(lane, now);
             }
-            let Some(lane) = self.best_ready(view, tier, &ask.cost, now) else {
-                continue;
-            };
-            if self.views[view].tiers.len() == 1 {
-                return Some(lane);
-            }
-            let merit = self.merit(lane, now);
-            if best.is_none_or(|(most, _)| merit > most) {
-                best = Some((merit, lane));
-            }
-        }
-        match best {
-            Some((_, lane)) => Some(lane),
+            let ready = self.best_ready(view, tier, &ask.cost, now);
             // What waits to serve a large call again may serve a small one now.
-            None => self.early(view, &ask.cost, now),
+            let early = self.best_waiting(view, tier, &ask.cost, now);
+            best = self.better(best, self.better(ready, early, now), now);
         }
+        best
     }
 
-    fn early(&self, view: usize, cost: &Cost, now: Timestamp) -> Option<u32> {
-        self.views[view].tiers.iter().find_map(|tier| {
-            let lanes = tier
-                .waiting
-                .front()
-                .map(|number| tier.lanes[number as usize]);
-            lanes
-                .into_iter()
-                .find(|&lane| self.can_serve(lane, view, cost, now))
-        })
+    fn best_waiting(&self, view: usize, tier: usize, cost: &Cost, now: Timestamp) -> Option<u32> {
+        let tier = &self.views[view].tiers[tier];
+        let lanes = tier
+            .waiting
+            .front()
+            .map(|number| tier.lanes[number as usize]);
+        lanes
+            .filter(|&lane| self.can_serve(lane, view, cost, now))
+            .fold(None, |best, lane| self.better(best, Some(lane), now))
     }
 
     /// The first in the order of choice that affords `cost`. What does not is put to wait until it
@@ -108,19 +97,14 @@ impl Pool {
             let lanes = lanes.map(|number| candidates.lanes[number as usize]);
             let (mut best, mut poor) = (None, None);
             for lane in lanes {
-                if !self.can_serve(lane, view, cost, now) {
-                    poor = Some(lane);
-                } else if looks == 1 {
-                    return Some(lane);
+                if self.can_serve(lane, view, cost, now) {
+                    best = self.better(best, Some(lane), now);
                 } else {
-                    let merit = self.merit(lane, now);
-                    if best.is_none_or(|(most, _)| merit > most) {
-                        best = Some((merit, lane));
-                    }
+                    poor = Some(lane);
                 }
             }
-            if let Some((_, lane)) = best {
-                return Some(lane);
+            if best.is_some() {
+                return best;
             }
             let poor = poor?;
             self.lanes[poor as usize].reference = *cost;
@@ -128,6 +112,16 @@ impl Pool {
             if self.views[view].tiers[tier].ready.len() == ready {
                 return None;
             }
+        }
+    }
+
+    /// Which of two comes first in the order of choice, where there are two.
+    #[inline]
+    fn better(&self, one: Option<u32>, other: Option<u32>, now: Timestamp) -> Option<u32> {
+        match (one, other) {
+            (Some(a), Some(b)) if self.merit(b, now) > self.merit(a, now) => other,
+            (Some(_), _) => one,
+            (None, _) => other,
         }
     }
 

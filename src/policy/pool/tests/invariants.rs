@@ -61,7 +61,9 @@ proptest! {
                     match claim {
                         Claim::Ready(since) => {
                             prop_assert!(since <= now);
+                            let before_pick = pool.clone();
                             let pick = pool.take(&ask, since.max(now.before(millis(2))), now);
+                            prop_assert!(is_first_choice(&before_pick, pick.lane, &ask, now));
                             let alias = pool.alias(&pick).to_string();
                             prop_assert!(
                                 may_be_picked(&before, &alias, MODELS[model], now),

@@ -41,7 +41,9 @@ impl Line {
                     place -= 1;
                     self.waiters.remove(place);
                     self.pool.left(&ask);
+                    let before = self.pool.clone();
                     let pick = self.pool.take(&ask, self.now, self.now);
+                    assert!(is_first_choice(&before, pick.lane, &ask, self.now));
                     self.picks.push(pick);
                 }
                 Claim::At(at) => {

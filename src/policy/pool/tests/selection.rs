@@ -254,6 +254,27 @@ fn weights_share_the_keys_of_a_scope() {
 }
 
 #[test]
+fn small_calls_among_large_ones_take_turns_too() {
+    let quota = Quota::builder()
+        .input_tokens_per_minute(60_000)
+        .burst(Unit::INPUT_TOKENS, 1_000);
+    let quota = quota.build().expect("valid");
+    for strategy in [Strategy::MostHeadroom, Strategy::RoundRobin] {
+        let two = scopes(&[1, 1]).into_iter();
+        let mut pool = with_strategy(strategy, two.map(|scope| scope.quota(quota.clone())));
+        let model = pool.resolve(None);
+        let of = |tokens| Ask::new(model, Cost::REQUEST.input_tokens(tokens));
+        let mut names = Vec::new();
+        for tokens in [600, 600].into_iter().chain([10; 40]) {
+            let pick = pool.take(&of(tokens), T0, T0);
+            names.push(pool.alias(&pick).to_string());
+        }
+        let half = [("a1".to_owned(), 21), ("b1".to_owned(), 21)];
+        assert_eq!(counts(&names), half, "{strategy:?}");
+    }
+}
+
+#[test]
 fn a_scope_that_comes_back_does_not_catch_up() {
     for strategy in [Strategy::RoundRobin, Strategy::Weighted] {
         let mut pool = with_strategy(strategy, scopes(&[1, 1]));
