@@ -2,7 +2,6 @@ use crate::policy::{Cost, Timestamp};
 
 use super::{
     Ask, Claim, Pick, Pool, Strategy, Unservable,
-    ring::stride,
     state::{Access, Credit, Standing, Trial},
 };
 
@@ -102,7 +101,7 @@ impl Pool {
         self.rouse(lane, now);
         let scope_index = self.lanes[lane as usize].scope;
         let key = self.take_key(scope_index, view);
-        let weight = self.scopes[scope_index as usize].ring.weight;
+        self.advance(lane, view);
 
         self.taken += 1;
         self.events += 1;
@@ -116,12 +115,6 @@ impl Pool {
         if !state.gap.is_zero() {
             state.next_at = now + state.gap;
         }
-        self.clock = self.clock.max(state.turn);
-        let weight = match self.strategy {
-            Strategy::Weighted => weight,
-            _ => 1,
-        };
-        state.turn = self.clock.saturating_add(stride(weight));
         let rests = state.rests;
 
         let (key_generation, is_trial) = {

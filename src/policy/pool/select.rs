@@ -6,6 +6,7 @@ use super::{
     Ask, NobodyCanServe, Pool, Strategy, Transition, Unservable, WhyNot,
     heap::FRONT,
     refusal::MOST_NAMED,
+    ring::stride,
     state::{Access, Key, Standing},
 };
 
@@ -187,6 +188,22 @@ impl Pool {
             self.tell(Transition::Reopened { scope });
         }
         self.retry_keys(scope, now);
+    }
+
+    /// Gives a lane that is taken its next turn, after one of all others. Turns are counted in
+    /// each view: what is taken in one that shares no lane moves nobody here.
+    pub(super) fn advance(&mut self, lane: u32, view: usize) {
+        let weight = match self.strategy {
+            Strategy::Weighted => self.ring(self.lanes[lane as usize].scope, view).weight,
+            _ => 1,
+        };
+        let state = &mut self.lanes[lane as usize];
+        let turn = self.views[view].clock.max(state.turn);
+        for seat in &state.seats {
+            let clock = &mut self.views[seat.view].clock;
+            *clock = turn.max(*clock);
+        }
+        state.turn = turn.saturating_add(stride(weight));
     }
 
     /// The key whose turn it is.

@@ -40,8 +40,7 @@ pub struct Pool {
     pub(super) waiting: usize,
     /// What the last claim found ready.
     pub(super) found: Option<(Ask, u32)>,
-    /// The turn of the lane that was taken last, and how often one was taken.
-    pub(super) clock: u64,
+    /// How often one was taken.
     pub(super) taken: u64,
     /// How often one was taken or released.
     pub(super) events: u64,
@@ -152,7 +151,6 @@ impl Pool {
             seen: now,
             waiting: 0,
             found: None,
-            clock: 0,
             taken: 0,
             events: 0,
             untold: VecDeque::new(),
@@ -217,6 +215,7 @@ impl Pool {
         let state = &mut self.lanes[lane as usize];
         let tier = self.views[view].tier_of(state.quota.as_ref());
         let number = self.views[view].tiers[tier].add(lane);
+        self.views[view].clock = state.turn.max(self.views[view].clock);
         state.seats.push(Seat { view, tier, number });
     }
 
