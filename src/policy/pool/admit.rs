@@ -41,7 +41,11 @@ impl Pool {
         self.pass += 1;
         self.found = None;
         while let Some(lane) = self.claimed.pop() {
-            self.lanes[lane as usize].is_claimed = false;
+            let state = &mut self.lanes[lane as usize];
+            state.is_claimed = false;
+            for seat in &mut state.seats {
+                seat.is_claimed = false;
+            }
             self.place(lane, now);
         }
     }
@@ -65,15 +69,22 @@ impl Pool {
         if self.views[view].claims == MOST_CLAIMS {
             return Claim::Nothing;
         }
-        let soonest = self.soonest(view, &ask.cost);
-        let view = &mut self.views[view];
-        if let Some((at, lane)) = soonest {
-            view.claims += 1;
-            self.lanes[lane as usize].is_claimed = true;
+        if let Some((at, lane)) = self.soonest(view, &ask.cost) {
+            self.views[view].claims += 1;
+            let state = &mut self.lanes[lane as usize];
+            if state.ready_at(&ask.cost) == Some(at) {
+                state.is_claimed = true;
+            } else {
+                // It waits for a key or for credit: who may use another key takes nothing from it.
+                for seat in state.seats.iter_mut().filter(|seat| seat.view == view) {
+                    seat.is_claimed = true;
+                }
+            }
             self.claimed.push(lane);
             self.place(lane, now);
             return Claim::At(at);
         }
+        let view = &mut self.views[view];
         for tier in &mut view.tiers {
             if tier.full_claimed < tier.full.len() && tier.fits(&ask.cost).is_ok() {
                 tier.full_claimed += 1;

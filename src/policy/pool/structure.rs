@@ -216,7 +216,12 @@ impl Pool {
         let tier = self.views[view].tier_of(state.quota.as_ref());
         let number = self.views[view].tiers[tier].add(lane);
         self.views[view].clock = state.turn.max(self.views[view].clock);
-        state.seats.push(Seat { view, tier, number });
+        state.seats.push(Seat {
+            view,
+            tier,
+            number,
+            is_claimed: false,
+        });
     }
 
     /// Puts a lane where it belongs in all views, after anything about it has changed.
@@ -224,7 +229,7 @@ impl Pool {
     pub(super) fn place(&mut self, lane: u32, now: Timestamp) {
         for index in 0..self.lanes[lane as usize].seats.len() {
             let seat = self.lanes[lane as usize].seats[index];
-            let spot = self.spot(lane, seat.view, now);
+            let spot = self.spot(lane, seat, now);
             self.views[seat.view].tiers[seat.tier].seat(seat.number, spot);
         }
     }
@@ -236,12 +241,15 @@ impl Pool {
         }
     }
 
-    fn spot(&self, lane: u32, view: usize, now: Timestamp) -> Spot {
+    fn spot(&self, lane: u32, seat: Seat, now: Timestamp) -> Spot {
         let lane = &self.lanes[lane as usize];
-        let Some(opening) = self.opening(lane.scope, view).filter(|_| !lane.is_removed) else {
+        let Some(opening) = self
+            .opening(lane.scope, seat.view)
+            .filter(|_| !lane.is_removed)
+        else {
             return Spot::Out;
         };
-        if lane.is_claimed {
+        if lane.is_claimed || seat.is_claimed {
             return Spot::Claimed;
         }
         let Some(from) = opening.from.filter(|_| !lane.is_full()) else {
