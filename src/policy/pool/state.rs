@@ -75,7 +75,7 @@ pub(super) enum Standing {
     Usable,
     Disabled,
     Draining,
-    /// Refused by the server; tried again at this instant, if ever.
+    /// Refused by the server; tried again at this instant, never at `MAX`.
     Rejected(Timestamp),
     /// Refused before, and that trial is due or in flight.
     OnTrial(Trial),
