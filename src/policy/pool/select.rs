@@ -26,29 +26,37 @@ impl Pool {
                 }
             }
         }
-        let nobody = self.nobody(ask);
-        let all_too_large = nobody.keys().all(|(_, why)| why == WhyNot::TooLarge);
+        let mut reasons = self.reasons(ask);
         Err(match most {
-            Some(why) if all_too_large => Unservable::TooLarge(why),
-            _ => Unservable::Nobody(nobody),
+            Some(why) if reasons.all(|(_, why)| why == WhyNot::TooLarge) => {
+                Unservable::TooLarge(why)
+            }
+            _ => Unservable::Nobody(self.nobody(ask)),
         })
     }
 
-    fn nobody(&self, ask: &Ask) -> NobodyCanServe {
-        let why = |key: &Key| match key.standing {
+    /// Every key, with why it cannot serve `ask`.
+    fn reasons(&self, ask: &Ask) -> impl Iterator<Item = (&Key, WhyNot)> {
+        let model = ask.model;
+        let why = move |key: &Key| match key.standing {
             Standing::Disabled => WhyNot::Disabled,
             Standing::Draining => WhyNot::Draining,
             Standing::Rejected(_) => WhyNot::Rejected,
             _ if self.scopes[key.scope as usize].access == Access::Region => WhyNot::Region,
-            _ if key.denied.contains(&ask.model) => WhyNot::ModelDenied,
+            _ if key.denied.contains(&model) => WhyNot::ModelDenied,
             _ => WhyNot::TooLarge,
         };
         let keys = self.scopes.iter().flat_map(|scope| &scope.keys);
-        let keys = keys.clone().take(MOST_NAMED).map(|&key| {
+        keys.map(move |&key| {
             let key = &self.keys[key as usize];
-            (Arc::clone(&key.alias), why(key))
-        });
-        let keys: Vec<_> = keys.collect();
+            (key, why(key))
+        })
+    }
+
+    fn nobody(&self, ask: &Ask) -> NobodyCanServe {
+        let named = self.reasons(ask).take(MOST_NAMED);
+        let named = named.map(|(key, why)| (Arc::clone(&key.alias), why));
+        let keys: Vec<_> = named.collect();
         let unnamed = self.aliases.len() - keys.len();
         NobodyCanServe { keys, unnamed }
     }

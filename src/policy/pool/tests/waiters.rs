@@ -330,6 +330,20 @@ fn a_caller_that_waits_for_a_trial_blocks_nobody_who_can_use_another_key() {
 }
 
 #[test]
+fn a_call_that_is_too_large_for_the_usable_keys_names_all_that_are_out() {
+    let quota = |tokens| {
+        let quota = Quota::builder().tokens_per_minute(tokens);
+        quota.burst(Unit::TOKENS, tokens).build().expect("valid")
+    };
+    let two = scopes(&[40, 1]).into_iter().zip([1_000, 5_000]);
+    let mut pool = pool(two.map(|(scope, tokens)| scope.quota(quota(tokens))));
+    pool.disable("b1", T0).expect("known");
+    let ask = Ask::new(pool.resolve(None), Cost::REQUEST.input_tokens(5_000));
+    let why = pool.expect(&ask, T0).expect_err("the large scope is out");
+    assert!(matches!(why, Unservable::Nobody(_)), "{why}");
+}
+
+#[test]
 fn a_call_that_costs_more_than_any_quota_is_refused_at_once_with_the_largest() {
     let quota = |tokens| {
         let quota = Quota::builder().tokens_per_minute(tokens);
