@@ -267,7 +267,12 @@ impl Pool {
                     bucket.ready_after(ahead, largest, &ask.cost).ok()?
                 }
             };
-            Some(affordable.max(lane.awake_at()).max(opening.soonest))
+            let awake = match lane.in_flight {
+                0 => lane.awake_at(),
+                // One that succeeds ends the distance between calls.
+                _ => lane.rest_until,
+            };
+            Some(affordable.max(awake).max(opening.soonest))
         });
         lanes.min().unwrap_or(Timestamp::MAX)
     }
