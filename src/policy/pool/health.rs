@@ -113,7 +113,7 @@ impl Pool {
 
     /// The class rests; rests merge to the longest.
     fn rest(&mut self, pick: &Pick, hint: Option<Duration>, now: Timestamp, rng: &mut impl Rng) {
-        if !self.is_scope_current(pick) {
+        if !self.is_scope_current(pick) || self.lanes[pick.lane as usize].is_removed {
             return;
         }
         let wait = hint.unwrap_or(self.rests.default).min(self.rests.longest);

@@ -46,7 +46,8 @@ impl Pool {
             _ if key.denied.contains(&model) => WhyNot::ModelDenied,
             _ => WhyNot::TooLarge,
         };
-        let keys = self.scopes.iter().flat_map(|scope| &scope.keys);
+        let scopes = self.order.iter();
+        let keys = scopes.flat_map(|&scope| &self.scopes[scope as usize].keys);
         keys.map(move |&key| {
             let key = &self.keys[key as usize];
             (key, why(key))

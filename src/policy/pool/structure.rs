@@ -30,6 +30,8 @@ pub struct Pool {
     pub(super) models: Models,
     /// One for each route, then those of models that not every key may use.
     pub(super) views: Vec<View>,
+    /// The scopes in the order of their configuration.
+    pub(super) order: Vec<u32>,
     pub(super) aliases: HashMap<Arc<str>, u32>,
     pub(super) names: HashMap<Arc<str>, u32>,
     /// Lanes claimed in the present pass.
@@ -144,6 +146,7 @@ impl Pool {
             lanes: Vec::new(),
             models: Models::new(config),
             views: Vec::new(),
+            order: Vec::new(),
             aliases: HashMap::new(),
             names: HashMap::new(),
             claimed: Vec::new(),
