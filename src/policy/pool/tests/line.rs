@@ -11,6 +11,7 @@ use crate::policy::Unit;
 
 /// Who waits, in order of arrival, with when it was expected to be served.
 struct Line {
+    configs: [PoolConfig; 2],
     pool: Pool,
     now: Timestamp,
     waiters: Vec<(Ask, Timestamp)>,
@@ -90,6 +91,44 @@ impl Line {
     }
 }
 
+impl Line {
+    /// What an operator does. It may open what was out, so nobody is expected any more.
+    fn meddle(&mut self, what: Meddling) {
+        let Meddling { how, scope, key } = what;
+        let scope = char::from(b'a' + scope).to_string();
+        let alias = format!("{scope}{key}");
+        // Not all names are those of this pool.
+        let _ = match how {
+            0 => self.pool.enable(&alias, self.now),
+            1 => self.pool.disable(&alias, self.now),
+            2 => self.pool.drain(&alias, self.now),
+            3 => self.pool.reopen(&scope, self.now),
+            how => {
+                let _ = self.pool.apply(&self.configs[how - 4], self.now);
+                Ok(())
+            }
+        };
+        for (_, expected) in &mut self.waiters {
+            *expected = T0;
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Meddling {
+    how: usize,
+    scope: u8,
+    key: u8,
+}
+
+fn meddling() -> impl Generate<Value = Option<Meddling>> {
+    let one = (0..6_usize, 0..8_u8, 1..3_u8);
+    prop::option::weighted(
+        0.3,
+        one.prop_map(|(how, scope, key)| Meddling { how, scope, key }),
+    )
+}
+
 const MODELS: [&str; 3] = ["opus", "haiku", "sonnet"];
 
 /// How calls end.
@@ -124,10 +163,16 @@ fn numbers() -> impl Generate<Value = Numbers> {
     )
 }
 
-fn line(strategy: Strategy, scopes: &[(Option<Numbers>, Option<Numbers>)]) -> Line {
-    let scopes = super::scopes(&vec![2; scopes.len()])
+type Numbered = [(Option<Numbers>, Option<Numbers>)];
+
+fn config(strategy: Strategy, numbers: &Numbered, is_other: bool) -> PoolConfig {
+    let mut scopes = scopes(&vec![2; numbers.len()]);
+    if is_other {
+        scopes.rotate_left(1);
+    }
+    let scopes = scopes
         .into_iter()
-        .zip(scopes)
+        .zip(numbers)
         .map(|(scope, (default, class))| {
             let scope = match default {
                 Some(numbers) => scope.quota(quota(*numbers)),
@@ -143,8 +188,14 @@ fn line(strategy: Strategy, scopes: &[(Option<Numbers>, Option<Numbers>)]) -> Li
         .strategy(strategy)
         .reprobe_rejected(secs(2))
         .exhausted_rest(secs(3));
+    builder.build().expect("valid")
+}
+
+fn line(strategy: Strategy, numbers: &Numbered) -> Line {
+    let configs = [false, true].map(|is_other| config(strategy, numbers, is_other));
     Line {
-        pool: Pool::new(&builder.build().expect("valid"), T0),
+        pool: Pool::new(&configs[0], T0),
+        configs,
         now: T0,
         waiters: Vec::new(),
         picks: Vec::new(),
@@ -159,7 +210,10 @@ proptest! {
             (prop::option::weighted(0.9, numbers()), prop::option::weighted(0.5, numbers())),
             1..=8,
         ),
-        calls in prop::collection::vec((0..600_u64, 0..3_usize, 0..30_u64, ends()), 1..40),
+        calls in prop::collection::vec(
+            (0..600_u64, 0..3_usize, 0..30_u64, ends(), meddling()),
+            1..40,
+        ),
     ) {
         let mut line = line(strategy, &scopes);
         let mut calls = calls.into_iter();
@@ -168,12 +222,15 @@ proptest! {
         for _ in 0..1_000 {
             let due = line.settle();
             match (next.take(), due) {
-                (Some((wait, model, tokens, ends)), _)
+                (Some((wait, model, tokens, ends, meddling)), _)
                     if due.is_none_or(|due| arrives <= due) =>
                 {
                     line.now = arrives;
                     for outcome in ends.iter().take(line.picks.len()) {
                         line.end_call(outcome);
+                    }
+                    if let Some(meddling) = meddling {
+                        line.meddle(meddling);
                     }
                     let model = line.pool.resolve(Some(MODELS[model]));
                     line.join(Ask::new(model, Cost::REQUEST.input_tokens(tokens)));
