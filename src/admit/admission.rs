@@ -297,15 +297,18 @@ impl<R: Resource> Admission<R> {
             let waited = queue.waiting() > 0;
             let result = work(&mut queue, &mut wake);
             queue.counts.note_peak(self.ended.total());
-            while let Some(notice) = queue.resource.next_notice() {
-                notices.push(notice);
+            // A panic in a callback would then end the process: somebody else tells.
+            if !thread::panicking() {
+                while let Some(notice) = queue.resource.next_notice() {
+                    notices.push(notice);
+                }
             }
             (result, waited, queue.waiting() > 0)
         };
         for waker in wake {
             waker.wake();
         }
-        if let Some(callback) = self.on_notice.as_ref().filter(|_| !thread::panicking()) {
+        if let Some(callback) = &self.on_notice {
             notices.into_iter().for_each(|notice| callback(notice));
         }
         if waited != waits {
