@@ -199,23 +199,35 @@ impl<R: Resource> Admission<R> {
         }
         let expected = queue.resource.expect(&ask, now);
         let expected = expected.map_err(Rejected::from)?;
-        if queue.waiting() >= self.limits.max_waiting {
-            return Err(Rejected::QueueFull(QueueFull {
-                layer: self.limits.layer,
-                waiting: queue.waiting(),
-                retry_after: remainder(queue, expected, now),
-            }));
-        }
         let patience = self
             .limits
             .max_wait
             .map_or(Timestamp::MAX, |wait| now + wait);
         let bound = deadline.unwrap_or(Timestamp::MAX).min(patience);
-        if expected > bound || bound < now {
+        if bound < now {
             return Err(self.too_late(queue, expected, bound, now, now));
         }
+        let waiting = queue.waiting();
         let (ticket, fallback) = queue.join(ask, expected, now);
         queue.pass(now, wake);
+        // Those before it may wait for what this call does not need: what it has found for itself
+        // goes before the estimate, and whoever is served at once needs no room.
+        if let Some(due) = queue.due(ticket) {
+            let expected = due.unwrap_or(expected);
+            let refused = if waiting >= self.limits.max_waiting {
+                Some(Rejected::QueueFull(QueueFull {
+                    layer: self.limits.layer,
+                    waiting,
+                    retry_after: remainder(queue, expected, now),
+                }))
+            } else {
+                (expected > bound).then(|| self.too_late(queue, expected, bound, now, now))
+            };
+            if let Some(refused) = refused {
+                let _none = queue.leave(ticket, now);
+                return Err(refused);
+            }
+        }
         Ok(Waiting {
             admission: Arc::clone(self),
             ticket: Some(ticket),

@@ -298,6 +298,17 @@ impl<R: Resource> Queue<R> {
         }
     }
 
+    /// When a waiter's claim will serve it, if it has one; `None` if it waits no more.
+    pub(super) fn due(&self, ticket: u32) -> Option<Option<Timestamp>> {
+        match &self.places[ticket as usize] {
+            Place::Taken(waiter) => match &waiter.stage {
+                Stage::Waiting(wait) => Some(Some(wait.due).filter(|&due| due < Timestamp::MAX)),
+                _ => None,
+            },
+            Place::Free(_) => None,
+        }
+    }
+
     /// Whether a claimant could be served by now: its task may have been woken too late to set
     /// its timer in time.
     pub(super) fn is_due(&self, now: Timestamp) -> bool {
