@@ -28,7 +28,7 @@ impl Pool {
     /// | throttled, ramp limit | the scope's class rests until the hint |
     /// | exhausted | the scope rests long; then one call at a time until one succeeds |
     /// | key rejected | the key is out until a reload, [`enable`](Self::enable) or a trial |
-    /// | model denied | the key is out for this model |
+    /// | model denied | the key is out for this model, if it is one [told apart](Self::resolve) |
     /// | region | the scope is out until a reload or [`reopen`](Self::reopen): all its keys call from the same place, and waiting does not move it |
     /// | success | ends a trial, a probe, and the distance kept after a rest |
     /// | all others | nothing: they are not about keys |
@@ -59,6 +59,10 @@ impl Pool {
             Verdict::Throttled | Verdict::RampLimit => self.rest(pick, hint, now, rng),
             Verdict::Exhausted => self.exhaust(pick, hint, now, rng),
             Verdict::KeyRejected => self.reject(pick, now, rng),
+            // What cannot be remembered would be asked again, at once and for ever.
+            Verdict::ModelDenied if !self.models.is_name(pick.ask.model) => {
+                return Absorbed::Nothing;
+            }
             Verdict::ModelDenied => self.deny(pick, now),
             Verdict::Region => self.exclude(pick, now),
             _ => return Absorbed::Nothing,
@@ -177,8 +181,7 @@ impl Pool {
     fn deny(&mut self, pick: &Pick, now: Timestamp) {
         let model = pick.ask.model;
         let key = &self.keys[pick.key()];
-        if !self.is_key_current(pick) || !self.models.is_name(model) || key.denied.contains(&model)
-        {
+        if !self.is_key_current(pick) || key.denied.contains(&model) {
             return;
         }
         self.own_view(model, now);

@@ -132,7 +132,11 @@ fn names_beyond_the_bound_keep_their_quota_and_are_not_denied_one_by_one() {
 
     let pick = take(&mut pool, "opus-1", T0);
     let denied = pool.report(&pick, &verdict(Verdict::ModelDenied), T0, &mut no_jitter());
-    assert_eq!(denied, Absorbed::Again(T0 + secs(1)));
+    assert_eq!(
+        denied,
+        Absorbed::Nothing,
+        "it would be asked again for ever"
+    );
     assert!(!is_free(&mut pool, "opus-2", T0));
     assert!(is_free(&mut pool, "last", T0));
     assert!(is_free(&mut pool, "opus-2", T0 + secs(1)));
