@@ -248,7 +248,7 @@ fn those_ahead_are_expected_to_be_served_by_all_scopes_together() {
         expected.push(pool.expect(&ask, T0).expect("it fits"));
         pool.joined(&ask);
     }
-    let seconds = [1, 1, 1, 2, 2, 3].map(|seconds| T0 + secs(seconds));
+    let seconds = [1, 1, 2, 2, 3, 3].map(|seconds| T0 + secs(seconds));
     assert_eq!(expected, seconds);
     for _ in 0..6 {
         pool.left(&ask);
