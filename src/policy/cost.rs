@@ -248,7 +248,10 @@ mod tests {
         assert_eq!(Cost::ZERO.parts().count(), 0);
         let many = Cost::ZERO.of(Unit::REQUESTS, 3).output_tokens(15);
         assert_eq!(cost.times(3), many.of(PAGES, u64::MAX));
-        assert_eq!(many.share(2), Cost::REQUEST.output_tokens(7));
+        assert_eq!(
+            many.share(2),
+            Cost::ZERO.of(Unit::REQUESTS, 2).output_tokens(8)
+        );
     }
 
     #[test]

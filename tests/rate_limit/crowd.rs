@@ -114,7 +114,6 @@ async fn a_hundred_thousand_waiters_cost_ten_times_ten_thousand() {
     let _warm = crowd(1_000).await;
     let few = crowd(10_000).await;
     let many = crowd(100_000).await;
-    assert!(many < Duration::from_secs(5), "{many:?}");
     assert!(many < few * 40, "{few:?} for 10,000, {many:?} for 100,000");
 }
 

@@ -38,6 +38,13 @@ impl Heap {
         self.entries.len()
     }
 
+    #[inline]
+    pub(super) fn contains(&self, id: u32) -> bool {
+        self.places
+            .get(id as usize)
+            .is_some_and(|&place| place != ABSENT)
+    }
+
     /// The first, with its rank.
     #[inline]
     pub(super) fn first(&self) -> Option<(u64, u32)> {

@@ -316,14 +316,20 @@ impl Pool {
     }
 
     /// Puts a lane that has just been taken back into the order of choice. Whether it can serve
-    /// another call is left to be found out when its turn comes: mostly it can.
+    /// another call is left to be found out when its turn comes: mostly it can. Where it is not
+    /// in that order, it stays where it is as far as being taken goes.
     #[inline]
     pub(super) fn keep_ready(&mut self, lane: u32, now: Timestamp) {
         let rank = self.rank(&self.lanes[lane as usize], now);
         for index in 0..self.lanes[lane as usize].seats.len() {
             let seat = self.lanes[lane as usize].seats[index];
             let tier = &mut self.views[seat.view].tiers[seat.tier];
-            tier.seat(seat.number, Spot::Ready(rank));
+            if tier.ready.contains(seat.number) {
+                tier.ready.set(seat.number, rank);
+            } else {
+                let spot = self.spot(lane, seat, now);
+                self.views[seat.view].tiers[seat.tier].seat(seat.number, spot);
+            }
         }
     }
 
