@@ -82,8 +82,13 @@ fn pool() -> KeyPool {
 
 /// Sends calls one after the other at 50 a second, and never two at a time to catch up; each must
 /// be answered.
-async fn offer<S, B>(service: &S, provider: &Provider, format: Format, calls: usize, half: impl Fn())
-where
+async fn offer<S, B>(
+    service: &S,
+    provider: &Provider,
+    format: Format,
+    calls: usize,
+    half: impl Fn(),
+) where
     S: Service<Request, Response = http::Response<B>, Error = BoxError> + Clone + Send + 'static,
     S::Future: Send,
     B: http_body::Body<Error: std::fmt::Debug, Data: Send> + Send,
@@ -140,9 +145,7 @@ async fn dies_and_comes_back(format: Format, revive: impl Fn(&KeyRotationHandle)
     let (on_retry, on_transition) = (retries.clone(), transitions.clone());
     let stack = stack(pool(), format.credential())
         .retry(|layer| layer.on_retry(move |event| on_retry.add(*event)))
-        .key_rotation(|layer| {
-            layer.on_transition(move |change| on_transition.add(change.clone()))
-        });
+        .key_rotation(|layer| layer.on_transition(move |change| on_transition.add(change.clone())));
     let handle = stack.handle();
     let service = stack.layer(ReadErrors(client()));
 
@@ -227,7 +230,10 @@ async fn what_is_restored_is_found_by_single_calls() {
     let moment = Duration::from_millis(100);
     let provider = provider().await;
     let pool = builder().reprobe_rejected(moment).exhausted_rest(moment);
-    let stack = stack(pool.build().expect("a valid pool"), Format::Chat.credential());
+    let stack = stack(
+        pool.build().expect("a valid pool"),
+        Format::Chat.credential(),
+    );
     let handle = stack.handle();
     let service = stack.layer(ReadErrors(client()));
     let call = async || {
@@ -241,7 +247,8 @@ async fn what_is_restored_is_found_by_single_calls() {
     let patience = Duration::from_secs(60);
     let found_out = async {
         // They are tried more than once, and stay out.
-        while of_key(&provider, REVOKED).unauthorized < 3 || of_key(&provider, EXHAUSTED).exhausted < 3
+        while of_key(&provider, REVOKED).unauthorized < 3
+            || of_key(&provider, EXHAUSTED).exhausted < 3
         {
             call().await;
         }
@@ -278,7 +285,10 @@ async fn a_call_that_every_key_refuses_ends_with_the_last_refusal() {
         assert_eq!(answer.status(), 401);
         let text = answer.into_body().collect().await.expect("a body");
         let text = text.to_bytes();
-        assert!(text.windows(7).any(|word| word == b"api_key" || word == b"api-key"));
+        assert!(
+            text.windows(7)
+                .any(|word| word == b"api_key" || word == b"api-key")
+        );
         assert_eq!(provider.counters().unauthorized, 6);
         let error = call().await.expect_err("nobody is left");
         assert_eq!(
