@@ -1,6 +1,9 @@
 //! Keys that die under load, and come back.
 
-use std::time::Duration;
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use embedded_provider::{Counters, Latency, Limits, Provider, Scope};
 use futures::future::join_all;
@@ -19,7 +22,7 @@ use tower_relay::{
     retry::RetryEvent,
 };
 
-use crate::judge::{Format, Notes, ReadErrors, Request, client};
+use crate::judge::{Format, ReadErrors, Request, client};
 
 /// Scopes with their keys; a key's alias is its secret's last two characters.
 const SCOPES: [(&str, &[&str]); 4] = [
@@ -78,6 +81,31 @@ fn builder() -> KeyPoolBuilder {
 
 fn pool() -> KeyPool {
     builder().build().expect("a valid pool")
+}
+
+/// Writes down what it is shown.
+struct Notes<T>(Arc<Mutex<Vec<T>>>);
+
+impl<T> Clone for Notes<T> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+impl<T> Default for Notes<T> {
+    fn default() -> Self {
+        Self(Arc::default())
+    }
+}
+
+impl<T> Notes<T> {
+    fn add(&self, note: T) {
+        self.0.lock().expect("not poisoned").push(note);
+    }
+
+    fn take(&self) -> Vec<T> {
+        std::mem::take(&mut self.0.lock().expect("not poisoned"))
+    }
 }
 
 /// Sends calls one after the other at 50 a second, and never two at a time to catch up; each must

@@ -1,10 +1,7 @@
 //! What the tests against real servers share: requests in both formats, and an innermost service
 //! that reads what errors say.
 
-use std::{
-    sync::Arc,
-    task::{Context, Poll},
-};
+use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
@@ -63,7 +60,7 @@ impl Format {
 
 /// Reads the bodies of errors, if they are small and there is an end to them, and says beside the
 /// response what its head does not.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub(crate) struct ReadErrors<S>(pub(crate) S);
 
 /// No provider explains an error at greater length.
@@ -113,31 +110,5 @@ fn explained(body: &[u8]) -> Option<Verdict> {
         Some(Verdict::ModelDenied)
     } else {
         None
-    }
-}
-
-/// Writes down what it is shown.
-#[derive(Debug)]
-pub(crate) struct Notes<T>(Arc<std::sync::Mutex<Vec<T>>>);
-
-impl<T> Clone for Notes<T> {
-    fn clone(&self) -> Self {
-        Self(Arc::clone(&self.0))
-    }
-}
-
-impl<T> Default for Notes<T> {
-    fn default() -> Self {
-        Self(Arc::default())
-    }
-}
-
-impl<T> Notes<T> {
-    pub(crate) fn add(&self, note: T) {
-        self.0.lock().expect("not poisoned").push(note);
-    }
-
-    pub(crate) fn take(&self) -> Vec<T> {
-        std::mem::take(&mut self.0.lock().expect("not poisoned"))
     }
 }
