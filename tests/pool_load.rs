@@ -77,9 +77,8 @@ impl fmt::Display for Refusal {
 impl std::error::Error for Refusal {}
 
 fn classify(result: Result<&Answer, &BoxError>) -> Outcome {
-    let error = match result {
-        Ok(_) => return Outcome::SUCCESS,
-        Err(error) => error,
+    let Err(error) = result else {
+        return Outcome::SUCCESS;
     };
     if let Some(rejected) = Rejected::find(&**error) {
         let outcome = Outcome::new(Verdict::RefusedLocally);
