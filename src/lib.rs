@@ -44,19 +44,21 @@
 //! |---|---|---|
 //! | [`policy`], [`outcome`] | always | the rules, without clock, lock or runtime |
 //! | `rate_limit` | `rate-limit` | token buckets over any dimensions and calls in flight, keyed too |
+//! | `key_rotation` | `key-rotation` | a pool of accounts and their keys, each used to its quota |
 //! | `retry` | `retry` | retries by verdict, hint, deadline and a success-funded budget |
 //! | `http` | `http` | what status codes, headers and bodies mean |
 //! | `provider` | `provider` | what is particular to language models |
 //! | `protocol`, `call`, `error`, `snapshot` | any layer | one strategy a layer, facts beside the request, refusals, totals |
 //! | `testing` | `test-util` | services to test layers with |
 //!
+//! The feature `stack` adds `http::stack`, the recommended order in one layer.
 //! `full` is all but `test-util`; `hyper-util` recognises its client's failures to connect; `tracing`
 //! logs refusals and retries. Features only add.
 //!
 //! # Order
 //!
-//! From the outside: request facts, retry, rate limit, timeout of an attempt, client. Each
-//! attempt is then admitted and charged anew, and nothing is held while a retry waits.
+//! From the outside: request facts, retry, key rotation or rate limit, timeout of an attempt,
+//! client. Each attempt is then admitted and charged anew, and nothing is held while a retry waits.
 //!
 //! # Errors
 //!

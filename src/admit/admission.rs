@@ -197,23 +197,35 @@ impl<R: Resource> Admission<R> {
         }
         let expected = queue.resource.expect(&ask, now);
         let expected = expected.map_err(Rejected::from)?;
-        if queue.waiting() >= self.limits.max_waiting {
-            return Err(Rejected::QueueFull(QueueFull {
-                layer: self.limits.layer,
-                waiting: queue.waiting(),
-                retry_after: remainder(queue, expected, now),
-            }));
-        }
         let patience = self
             .limits
             .max_wait
             .map_or(Timestamp::MAX, |wait| now + wait);
         let bound = deadline.unwrap_or(Timestamp::MAX).min(patience);
-        if expected > bound || bound < now {
+        if bound < now {
             return Err(self.too_late(queue, expected, bound, now, now));
         }
+        let waiting = queue.waiting();
         let (ticket, fallback) = queue.join(ask, expected, now);
         queue.pass(now, wake);
+        // Those before it may wait for what this call does not need: what it has found for itself
+        // goes before the estimate, and whoever is served at once needs no room.
+        if let Some(due) = queue.due(ticket) {
+            let expected = due.unwrap_or(expected);
+            let refused = if waiting >= self.limits.max_waiting {
+                Some(Rejected::QueueFull(QueueFull {
+                    layer: self.limits.layer,
+                    waiting,
+                    retry_after: remainder(queue, expected, now),
+                }))
+            } else {
+                (expected > bound).then(|| self.too_late(queue, expected, bound, now, now))
+            };
+            if let Some(refused) = refused {
+                let _none = queue.leave(ticket, now);
+                return Err(refused);
+            }
+        }
         Ok(Waiting {
             admission: Arc::clone(self),
             ticket: Some(ticket),
@@ -295,15 +307,18 @@ impl<R: Resource> Admission<R> {
             let waited = queue.waiting() > 0;
             let result = work(&mut queue, &mut wake);
             queue.counts.note_peak(self.ended.total());
-            while let Some(notice) = queue.resource.next_notice() {
-                notices.push(notice);
+            // A panic in a callback would then end the process: somebody else tells.
+            if !thread::panicking() {
+                while let Some(notice) = queue.resource.next_notice() {
+                    notices.push(notice);
+                }
             }
             (result, waited, queue.waiting() > 0)
         };
         for waker in wake {
             waker.wake();
         }
-        if let Some(callback) = self.on_notice.as_ref().filter(|_| !thread::panicking()) {
+        if let Some(callback) = &self.on_notice {
             notices.into_iter().for_each(|notice| callback(notice));
         }
         if waited != waits {

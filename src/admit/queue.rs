@@ -1,4 +1,4 @@
-use std::{task::Waker, time::Duration};
+use std::{cmp::Reverse, collections::BinaryHeap, task::Waker, time::Duration};
 
 use super::resource::{Claim, Resource};
 use crate::policy::{Timestamp, pool::Unservable};
@@ -28,6 +28,11 @@ pub(super) struct Queue<R: Resource> {
     next_arrival: u64,
     /// The soonest instant at which a claimant of the last pass is due.
     next_due: Timestamp,
+    /// The first without a claim in the last pass: it stands by, in case that claimant's task is
+    /// not polled.
+    standby: u32,
+    /// Where the present pass stands in each line: a waiter with its arrival, the earliest first.
+    cursors: BinaryHeap<Reverse<(u64, u32)>>,
     pub(super) counts: Counts,
 }
 
@@ -87,8 +92,6 @@ struct Line {
     last: u32,
     /// When the last that joined can be served at the soonest.
     expected: Timestamp,
-    /// Where the present pass stands in this line.
-    cursor: u32,
 }
 
 impl Line {
@@ -96,7 +99,6 @@ impl Line {
         first: NONE,
         last: NONE,
         expected: Timestamp::ZERO,
-        cursor: NONE,
     };
 }
 
@@ -121,12 +123,6 @@ enum Stage<R: Resource> {
     Failed(Unservable),
     /// Only while a waiter is moved from one stage to the next.
     Moving,
-}
-
-impl<R: Resource> Waiter<R> {
-    fn has_claim(&self) -> bool {
-        matches!(&self.stage, Stage::Waiting(wait) if wait.due < Timestamp::MAX)
-    }
 }
 
 struct Wait<A> {
@@ -170,6 +166,8 @@ impl<R: Resource> Queue<R> {
             waiting: 0,
             next_arrival: 0,
             next_due: Timestamp::MAX,
+            standby: NONE,
+            cursors: BinaryHeap::new(),
             counts: Counts::default(),
         }
     }
@@ -244,19 +242,19 @@ impl<R: Resource> Queue<R> {
     /// Serves all that can be served at `now`, and collects the wakers of those who must know:
     /// the served, and claimants whose timer is set too late.
     pub(super) fn pass(&mut self, now: Timestamp, wake: &mut Vec<Waker>) {
-        self.next_due = Timestamp::MAX;
+        (self.next_due, self.standby) = (Timestamp::MAX, NONE);
         if self.waiting == 0 {
             return;
         }
         self.begin_pass();
-        while let Some(ticket) = self.next_in_pass() {
+        // The waiter that came first among those at which the lines' cursors stand.
+        while let Some(Reverse((_, ticket))) = self.cursors.pop() {
             let slack = self.slack;
             let waiter = taken(&mut self.places, ticket);
-            let line = waiter.line as usize;
+            let after = waiter.after;
             let Stage::Waiting(wait) = &mut waiter.stage else {
                 unreachable!("only waiting places are linked");
             };
-            self.lines[line].cursor = waiter.after;
             match self.resource.claim(&wait.ask, now, now) {
                 Claim::Ready(ready) => {
                     let earliest = wait.since.max(now.before(slack));
@@ -274,14 +272,17 @@ impl<R: Resource> Queue<R> {
                 Claim::OnRelease => wait.due = Timestamp::MAX,
                 Claim::Nothing => {
                     wait.due = Timestamp::MAX;
-                    self.lines[line].cursor = NONE;
-                    // The first without a claim stands by, in case the claimant's task is not
-                    // polled.
-                    let standby = self.next_due + slack / 4;
-                    if self.next_due < Timestamp::MAX && standby < wait.armed {
-                        wait.armed = standby;
-                        wake.extend(waiter.waker.take());
+                    // One is enough, or a pass would wake as many as there are lines.
+                    if self.standby == NONE && self.next_due < Timestamp::MAX {
+                        self.standby = ticket;
+                        let standby = self.next_due + slack / 4;
+                        if standby < wait.armed {
+                            wait.armed = standby;
+                            wake.extend(waiter.waker.take());
+                        }
                     }
+                    // The line is closed.
+                    continue;
                 }
                 Claim::Never(why) => {
                     let ask = self.unlink(ticket);
@@ -291,8 +292,21 @@ impl<R: Resource> Queue<R> {
                     let waiter = taken(&mut self.places, ticket);
                     waiter.stage = Stage::Failed(why);
                     wake.extend(waiter.waker.take());
+                    continue;
                 }
             }
+            self.set_cursor(after);
+        }
+    }
+
+    /// When a waiter's claim will serve it, if it has one; `None` if it waits no more.
+    pub(super) fn due(&self, ticket: u32) -> Option<Option<Timestamp>> {
+        match &self.places[ticket as usize] {
+            Place::Taken(waiter) => match &waiter.stage {
+                Stage::Waiting(wait) => Some(Some(wait.due).filter(|&due| due < Timestamp::MAX)),
+                _ => None,
+            },
+            Place::Free(_) => None,
         }
     }
 
@@ -303,10 +317,19 @@ impl<R: Resource> Queue<R> {
     }
 
     fn begin_pass(&mut self) {
-        self.next_due = Timestamp::MAX;
+        (self.next_due, self.standby) = (Timestamp::MAX, NONE);
         self.resource.begin_pass();
-        for line in &mut self.lines {
-            line.cursor = line.first;
+        self.cursors.clear();
+        for line in 0..self.lines.len() {
+            self.set_cursor(self.lines[line].first);
+        }
+    }
+
+    /// Lets the pass go on in a line at this waiter, if it has one.
+    fn set_cursor(&mut self, ticket: u32) {
+        if ticket != NONE {
+            let arrival = taken(&mut self.places, ticket).arrival;
+            self.cursors.push(Reverse((arrival, ticket)));
         }
     }
 
@@ -322,11 +345,7 @@ impl<R: Resource> Queue<R> {
         wake: &mut Vec<Waker>,
     ) -> Look<R> {
         self.recall_if_stale(ticket, now, wake);
-        let before = taken(&mut self.places, ticket).before;
-        let is_next = match before {
-            NONE => false,
-            before => taken(&mut self.places, before).has_claim(),
-        };
+        let is_next = self.standby == ticket;
         let waiter = taken(&mut self.places, ticket);
         if let Stage::Waiting(wait) = &mut waiter.stage {
             let soonest = if is_next {
@@ -411,17 +430,6 @@ impl<R: Resource> Queue<R> {
         let waiter = taken(&mut self.places, ticket);
         waiter.stage = Stage::Granted(grant, at);
         wake.extend(waiter.waker.take());
-    }
-
-    /// The waiter that came first among those at which the lines' cursors stand.
-    fn next_in_pass(&self) -> Option<u32> {
-        let cursors = self.lines.iter().map(|line| line.cursor);
-        cursors
-            .filter(|&ticket| ticket != NONE)
-            .min_by_key(|&ticket| match &self.places[ticket as usize] {
-                Place::Taken(waiter) => waiter.arrival,
-                Place::Free(_) => unreachable!("cursors stand on waiters"),
-            })
     }
 
     /// Puts a waiter into its line by arrival; only one who returns is not the last.

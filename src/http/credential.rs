@@ -1,7 +1,5 @@
 //! Keys in the headers of requests.
 
-use std::fmt;
-
 use http::{HeaderName, HeaderValue, Request, header};
 use secrecy::{ExposeSecret, zeroize::Zeroizing};
 use tokio::time::Instant;
@@ -70,7 +68,7 @@ pub(super) const CREDENTIALS: [HeaderName; 4] = [
 /// # Known limits
 ///
 /// A key that the caller has put into the URL's query goes out as it came.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct Credential<P = Http> {
     inner: P,
     form: Form,
@@ -144,15 +142,6 @@ fn sensitive(text: &str) -> HeaderValue {
     let mut value = HeaderValue::from_str(text).expect("a secret is visible ASCII");
     value.set_sensitive(true);
     value
-}
-
-impl<P: fmt::Debug> fmt::Debug for Credential<P> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Credential")
-            .field("inner", &self.inner)
-            .field("form", &self.form)
-            .finish()
-    }
 }
 
 impl<B, Res, P: Protocol<Request<B>, Res>> Protocol<Request<B>, Res> for Credential<P> {

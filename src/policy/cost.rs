@@ -148,10 +148,10 @@ impl Cost {
         }
     }
 
-    /// An equal share among `many`, rounded down.
+    /// An equal share among `many`, rounded up: as much as the largest part is at the least.
     pub(super) fn share(mut self, many: u64) -> Self {
         for amount in &mut self.amounts {
-            *amount /= many;
+            *amount = amount.div_ceil(many);
         }
         self
     }

@@ -28,7 +28,7 @@ use crate::outcome::{Advice, Effect, Hint, Idempotency, Outcome, Verdict};
 /// * Waiting for a layer of ours ([`Hint::Absorbed`], or a local refusal) is not a retry: it
 ///   costs no attempt, no budget and no backoff, and only deadline and `max_elapsed` bound it.
 ///   An absorbed instant is taken as it is, because the layer that named it has a queue of its
-///   own; a local refusal's is jittered like a hint.
+///   own, and if it has come the call is sent again at once, up to 64 times; a local refusal's is jittered like a hint.
 ///   The last attempt alone is not waited out, because its request is gone.
 ///
 /// ```
@@ -269,8 +269,15 @@ pub struct Attempts {
     idempotency: Idempotency,
     replayable: bool,
     retries: u32,
+    /// How often the call was sent again without a wait.
+    at_once: u32,
     withdrawn: Option<Withdrawal>,
 }
+
+/// A layer that can serve a call otherwise is taken at its word this often, in zero time: more
+/// than most pools have keys that die together. After that every wait takes a millisecond, so
+/// that a layer that is wrong makes no hot loop.
+const MOST_AT_ONCE: u32 = 64;
 
 impl Attempts {
     /// A call that started at `started`, with what does not change from attempt to attempt.
@@ -287,6 +294,7 @@ impl Attempts {
             idempotency,
             replayable: true,
             retries: 0,
+            at_once: 0,
             withdrawn: None,
         }
     }
@@ -327,6 +335,7 @@ impl Attempts {
             Err(reason) => return Decision::GiveUp(reason),
         };
         let Way::Retry(cause) = way else {
+            self.at_once += u32::from(at <= now);
             let charge = Charge::Free;
             return Decision::Retry { at, charge };
         };
@@ -368,6 +377,7 @@ impl Attempts {
         };
         let at = match outcome.hint() {
             None => now + backoff,
+            Some(Hint::Absorbed(at)) if self.at_once < MOST_AT_ONCE => at.max(now),
             Some(Hint::Absorbed(at)) => at.max(now + SHORTEST),
             Some(Hint::After(hint)) => {
                 if matches!(way, Way::Retry(_)) && hint > policy.longest_hint {

@@ -405,7 +405,13 @@ impl Dimension {
         }
         let difference = i128::from(used) - i128::from(reserved);
         let most = self.most_debt();
-        self.spent = (self.spent + difference * self.token()).clamp(0, most);
+        let spent = self.spent + difference * self.token();
+        if spent <= 0 {
+            // Part of it had drained: without it the dimension would have been full by now, and
+            // nothing that others reserved before is spent any more.
+            self.restored = self.restored.max(now);
+        }
+        self.spent = spent.clamp(0, most);
     }
 
     /// The most that can be spent after a settlement.

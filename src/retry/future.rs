@@ -149,8 +149,13 @@ where
                     // Nothing of the failed attempt outlives it: connection, slot and key are
                     // free during the wait.
                     drop(result);
-                    let timer = clock::sleep_until(at);
-                    this.step.set(Step::Waiting { timer, until: at });
+                    this.step.set(if at > now {
+                        let timer = clock::sleep_until(at);
+                        Step::Waiting { timer, until: at }
+                    } else {
+                        // Another key can serve it now; a timer would take a millisecond.
+                        Step::Readying
+                    });
                     *this.resends = this.resends.saturating_add(1);
                     let event = RetryEvent {
                         outcome,

@@ -2,7 +2,6 @@ use crate::policy::{Cost, Reservation, Timestamp};
 
 use super::{
     Ask, Claim, Pick, Pool, Strategy, Unservable,
-    ring::stride,
     state::{Access, Credit, Standing, Trial},
 };
 
@@ -42,7 +41,11 @@ impl Pool {
         self.pass += 1;
         self.found = None;
         while let Some(lane) = self.claimed.pop() {
-            self.lanes[lane as usize].is_claimed = false;
+            let state = &mut self.lanes[lane as usize];
+            state.is_claimed = false;
+            for seat in &mut state.seats {
+                seat.is_claimed = false;
+            }
             self.place(lane, now);
         }
     }
@@ -66,15 +69,22 @@ impl Pool {
         if self.views[view].claims == MOST_CLAIMS {
             return Claim::Nothing;
         }
-        let soonest = self.soonest(view, &ask.cost);
-        let view = &mut self.views[view];
-        if let Some((at, lane)) = soonest {
-            view.claims += 1;
-            self.lanes[lane as usize].is_claimed = true;
+        if let Some((at, lane)) = self.soonest(view, &ask.cost) {
+            self.views[view].claims += 1;
+            let state = &mut self.lanes[lane as usize];
+            if state.ready_at(&ask.cost) == Some(at) {
+                state.is_claimed = true;
+            } else {
+                // It waits for a key or for credit: who may use another key takes nothing from it.
+                for seat in state.seats.iter_mut().filter(|seat| seat.view == view) {
+                    seat.is_claimed = true;
+                }
+            }
             self.claimed.push(lane);
             self.place(lane, now);
             return Claim::At(at);
         }
+        let view = &mut self.views[view];
         for tier in &mut view.tiers {
             if tier.full_claimed < tier.full.len() && tier.fits(&ask.cost).is_ok() {
                 tier.full_claimed += 1;
@@ -115,7 +125,7 @@ impl Pool {
         self.rouse(lane, now);
         let scope_index = self.lanes[lane as usize].scope;
         let key = self.take_key(scope_index, view);
-        let weight = self.scopes[scope_index as usize].ring.weight;
+        self.advance(lane, view);
 
         self.taken += 1;
         self.events += 1;
@@ -133,12 +143,6 @@ impl Pool {
         if !state.gap.is_zero() {
             state.next_at = now + state.gap;
         }
-        self.clock = self.clock.max(state.turn);
-        let weight = match self.strategy {
-            Strategy::Weighted => weight,
-            _ => 1,
-        };
-        state.turn = self.clock.saturating_add(stride(weight));
         let rests = state.rests;
         let is_spaced = !state.gap.is_zero();
 
@@ -285,7 +289,12 @@ impl Pool {
                     bucket.ready_after(ahead, largest, &ask.cost).ok()?
                 }
             };
-            Some(affordable.max(lane.awake_at()).max(opening.soonest))
+            let awake = match lane.in_flight {
+                0 => lane.awake_at(),
+                // One that succeeds ends the distance between calls.
+                _ => lane.rest_until,
+            };
+            Some(affordable.max(awake).max(opening.soonest))
         });
         lanes.min().unwrap_or(Timestamp::MAX)
     }

@@ -42,8 +42,8 @@ impl Pool {
         self.set_classes(index, &config.classes, now);
     }
 
-    /// Gives a scope these classes, and one for all other models. Those of the same models keep
-    /// their state. Says whether any quota changed.
+    /// Gives a scope these classes, and one for all other models. One that has a pattern of an old
+    /// one keeps its state. Says whether anything changed.
     pub(super) fn set_classes(
         &mut self,
         scope: u32,
@@ -58,8 +58,15 @@ impl Pool {
             .iter()
             .map(|class| (&class.patterns[..], Some(&class.quota)));
         for (patterns, quota) in wanted.chain((!has_default).then_some((&[][..], None))) {
-            let lane = match old.iter().position(|(of, _)| of == patterns) {
-                Some(at) => old.swap_remove(at).1,
+            let is_same = |of: &[Arc<str>]| {
+                of.len() + patterns.len() == 0 || of.iter().any(|of| patterns.contains(of))
+            };
+            let lane = match old.iter().position(|(of, _)| is_same(of)) {
+                Some(at) => {
+                    let (of, lane) = old.remove(at);
+                    is_changed |= of != patterns;
+                    lane
+                }
                 None => {
                     is_changed |= quota.is_some();
                     self.add_lane(Lane::new(scope, quota, now))
@@ -134,6 +141,8 @@ impl Pool {
                 }
             }
         }
+        let names = config.scopes.iter().map(|scope| &scope.name);
+        self.order = names.map(|name| self.names[name]).collect();
         self.models.set_routes(config);
         self.claimed.clear();
         self.found = None;

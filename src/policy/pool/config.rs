@@ -13,6 +13,9 @@ const MOST_PATTERNS: usize = 1_000;
 ///
 /// Whatever the choice, only scopes that can serve the call now are chosen from, and within a
 /// scope the keys take turns: none is drained before the next is touched.
+///
+/// Quotas, calls in flight and turns are those of the class of models that the call belongs to;
+/// what a scope does for other classes plays no part.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Strategy {

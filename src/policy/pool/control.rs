@@ -19,7 +19,7 @@ pub enum Change {
     ScopeAdded(Arc<str>),
     /// A scope was removed.
     ScopeRemoved(Arc<str>),
-    /// The quotas of a scope changed.
+    /// The quotas of a scope changed, or the models that they are for.
     ScopeChanged(Arc<str>),
     /// A key was added, by alias.
     KeyAdded(Arc<str>),
@@ -111,7 +111,8 @@ impl Pool {
     /// Takes another configuration, and says what it changed.
     ///
     /// Scopes of the same name and keys of the same alias in the same scope keep their state:
-    /// quotas spent, rests, credit, calls in flight, totals, disabled and draining. A reload is
+    /// quotas spent, rests, credit, calls in flight, totals, disabled and draining. A class of models
+    /// is the same if it keeps one of its patterns, or is for all other models still. A reload is
     /// the operator's word that secrets may have changed: rejected keys, denied models and refused
     /// regions are tried again, and what calls from before have to say about keys decides nothing.
     /// A key that moves to another scope is a new one. Picks of what was removed are released as

@@ -116,7 +116,7 @@ impl Pool {
 
     /// The class rests; rests merge to the longest.
     fn rest(&mut self, pick: &Pick, hint: Option<Duration>, now: Timestamp, rng: &mut impl Rng) {
-        if !self.is_scope_current(pick) {
+        if !self.is_scope_current(pick) || self.lanes[pick.lane as usize].is_removed {
             return;
         }
         let wait = hint.unwrap_or(self.rests.default).min(self.rests.longest);
@@ -168,17 +168,15 @@ impl Pool {
         if !self.is_key_current(pick) || !is_in_use {
             return;
         }
-        let retried = self
-            .rests
-            .reprobe
-            .map(|after| now + after + jitter(after, rng));
-        self.set_standing(
-            pick.key,
-            Standing::Rejected(retried.unwrap_or(Timestamp::MAX)),
-        );
+        let at = match self.rests.reprobe {
+            Some(after) => now + after + jitter(after, rng),
+            None => Timestamp::MAX,
+        };
+        self.set_standing(pick.key, Standing::Rejected(at));
         let key = &mut self.keys[pick.key()];
         key.generation = key.generation.wrapping_add(1);
-        let alias = Arc::clone(&self.keys[pick.key()].alias);
+        let alias = Arc::clone(&key.alias);
+        let retried = (at < Timestamp::MAX).then_some(at);
         self.tell(Transition::Rejected { alias, retried });
         self.place_all(pick.scope, now);
     }
@@ -263,8 +261,10 @@ impl Pool {
         if let Standing::Rejected(at) = was {
             scope.retrials.remove(&(at, index));
         }
-        if let (Standing::Rejected(at), true) = (standing, self.rests.reprobe.is_some()) {
-            scope.retrials.insert((at, index));
+        if let Standing::Rejected(at) = standing {
+            if at < Timestamp::MAX {
+                scope.retrials.insert((at, index));
+            }
         }
         if was == Standing::OnTrial(Trial::InFlight) {
             scope.trials.retain(|&key| key != index);

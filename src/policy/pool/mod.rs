@@ -71,27 +71,30 @@
 //! # Who waits for what
 //!
 //! A queue drives the pool in passes over its waiters, in order of arrival. Each waiter
-//! [claims](Pool::claim) the scope that serves it soonest, and later ones see the rest; the
+//! [claims](Pool::claim) the scope that serves it soonest, and later ones see the rest (who waits
+//! for a key or for credit alone claims it for its own line, for others can use another key); the
 //! waiters of one [line](Ask::line), which is one model, can be served by the same keys, so a
 //! line is closed by its first waiter that finds nothing. What is ready is [taken](Pool::take)
 //! at once. Whoever is admitted holds one [`Pick`], which gives everything back exactly once.
 //!
 //! # What it costs
 //!
-//! In each model's view of the pool, scopes of equal quotas stand in one of two heaps: those that
-//! can serve, in the order of choice, and the others, by the instant at which they can. Every
-//! change moves one scope, so a pick, a claim and a report take steps that grow with the logarithm
-//! of the scopes; the keys of a scope take turns in constant time, weighted ones in logarithmic.
-//! A pick also grows with the number of *different* quotas among the scopes, which is small.
+//! In each model's view of the pool, scopes of equal quotas stand in one of three heaps: those that
+//! can serve, in the order of choice, and by the instant at which they can those that wait and
+//! those that the end of a call must open first. Every change moves one scope, so a pick, a claim
+//! and a report take steps that grow with the logarithm of the scopes; the keys of a scope take
+//! turns in constant time, weighted ones in logarithmic. A pick also grows with the number of
+//! *different* quotas among the scopes and of the patterns that are in one class of a scope; both
+//! are small.
 //!
 //! Which of the scopes has most headroom is exact where all dimensions of the quota drain alike,
 //! and among eight or fewer; otherwise it is the best of the first eight in the order in which
 //! they will be full. One lock sees every choice, so choosing the best sends no herd to it, and
 //! needs no chance, unlike the power of two choices of balancers that know the load only late.
 //!
-//! A scope waits in its heap for the cost of its last call. A larger call that finds it wanting
-//! puts it to wait for the larger cost; so a few large calls among many scopes and small calls may
-//! find a scope later than they could, never too early.
+//! A scope waits in its heap for the cost of its last call, or for that of a larger one that found
+//! it wanting. Of those that wait, the first eight are looked at for smaller calls; so where more
+//! do, after large calls, small ones may find a scope later than they could, never too early.
 //!
 //! # Known limits
 //!

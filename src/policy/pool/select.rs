@@ -6,6 +6,7 @@ use super::{
     Ask, NobodyCanServe, Pool, Strategy, Transition, Unservable, WhyNot,
     heap::FRONT,
     refusal::MOST_NAMED,
+    ring::stride,
     state::{Access, Key, Standing},
 };
 
@@ -25,29 +26,38 @@ impl Pool {
                 }
             }
         }
-        let nobody = self.nobody(ask);
-        let all_too_large = nobody.keys().all(|(_, why)| why == WhyNot::TooLarge);
+        let mut reasons = self.reasons(ask);
         Err(match most {
-            Some(why) if all_too_large => Unservable::TooLarge(why),
-            _ => Unservable::Nobody(nobody),
+            Some(why) if reasons.all(|(_, why)| why == WhyNot::TooLarge) => {
+                Unservable::TooLarge(why)
+            }
+            _ => Unservable::Nobody(self.nobody(ask)),
         })
     }
 
-    fn nobody(&self, ask: &Ask) -> NobodyCanServe {
-        let why = |key: &Key| match key.standing {
+    /// Every key, with why it cannot serve `ask`.
+    fn reasons(&self, ask: &Ask) -> impl Iterator<Item = (&Key, WhyNot)> {
+        let model = ask.model;
+        let why = move |key: &Key| match key.standing {
             Standing::Disabled => WhyNot::Disabled,
             Standing::Draining => WhyNot::Draining,
             Standing::Rejected(_) => WhyNot::Rejected,
             _ if self.scopes[key.scope as usize].access == Access::Region => WhyNot::Region,
-            _ if key.denied.contains(&ask.model) => WhyNot::ModelDenied,
+            _ if key.denied.contains(&model) => WhyNot::ModelDenied,
             _ => WhyNot::TooLarge,
         };
-        let keys = self.scopes.iter().flat_map(|scope| &scope.keys);
-        let keys = keys.clone().take(MOST_NAMED).map(|&key| {
+        let scopes = self.order.iter();
+        let keys = scopes.flat_map(|&scope| &self.scopes[scope as usize].keys);
+        keys.map(move |&key| {
             let key = &self.keys[key as usize];
-            (Arc::clone(&key.alias), why(key))
-        });
-        let keys: Vec<_> = keys.collect();
+            (key, why(key))
+        })
+    }
+
+    fn nobody(&self, ask: &Ask) -> NobodyCanServe {
+        let named = self.reasons(ask).take(MOST_NAMED);
+        let named = named.map(|(key, why)| (Arc::clone(&key.alias), why));
+        let keys: Vec<_> = named.collect();
         let unnamed = self.aliases.len() - keys.len();
         NobodyCanServe { keys, unnamed }
     }
@@ -65,34 +75,23 @@ impl Pool {
                 self.rouse(lane, now);
                 self.place(lane, now);
             }
-            let Some(lane) = self.best_ready(view, tier, &ask.cost, now) else {
-                continue;
-            };
-            if self.views[view].tiers.len() == 1 {
-                return Some(lane);
-            }
-            let merit = self.merit(lane, now);
-            if best.is_none_or(|(most, _)| merit > most) {
-                best = Some((merit, lane));
-            }
-        }
-        match best {
-            Some((_, lane)) => Some(lane),
+            let ready = self.best_ready(view, tier, &ask.cost, now);
             // What waits to serve a large call again may serve a small one now.
-            None => self.early(view, &ask.cost, now),
+            let early = self.best_waiting(view, tier, &ask.cost, now);
+            best = self.better(best, self.better(ready, early, now), now);
         }
+        best
     }
 
-    fn early(&self, view: usize, cost: &Cost, now: Timestamp) -> Option<u32> {
-        self.views[view].tiers.iter().find_map(|tier| {
-            let lanes = tier
-                .waiting
-                .front()
-                .map(|number| tier.lanes[number as usize]);
-            lanes
-                .into_iter()
-                .find(|&lane| self.can_serve(lane, view, cost, now))
-        })
+    fn best_waiting(&self, view: usize, tier: usize, cost: &Cost, now: Timestamp) -> Option<u32> {
+        let tier = &self.views[view].tiers[tier];
+        let lanes = tier
+            .waiting
+            .front()
+            .map(|number| tier.lanes[number as usize]);
+        lanes
+            .filter(|&lane| self.can_serve(lane, view, cost, now))
+            .fold(None, |best, lane| self.better(best, Some(lane), now))
     }
 
     /// The first in the order of choice that affords `cost`. What does not is put to wait until it
@@ -107,19 +106,14 @@ impl Pool {
             let lanes = lanes.map(|number| candidates.lanes[number as usize]);
             let (mut best, mut poor) = (None, None);
             for lane in lanes {
-                if !self.can_serve(lane, view, cost, now) {
-                    poor = Some(lane);
-                } else if looks == 1 {
-                    return Some(lane);
+                if self.can_serve(lane, view, cost, now) {
+                    best = self.better(best, Some(lane), now);
                 } else {
-                    let merit = self.merit(lane, now);
-                    if best.is_none_or(|(most, _)| merit > most) {
-                        best = Some((merit, lane));
-                    }
+                    poor = Some(lane);
                 }
             }
-            if let Some((_, lane)) = best {
-                return Some(lane);
+            if best.is_some() {
+                return best;
             }
             let poor = poor?;
             self.views[view].tiers[tier].fits(cost).ok()?;
@@ -128,6 +122,16 @@ impl Pool {
             if self.views[view].tiers[tier].ready.len() == ready {
                 return None;
             }
+        }
+    }
+
+    /// Which of two comes first in the order of choice, where there are two.
+    #[inline]
+    fn better(&self, one: Option<u32>, other: Option<u32>, now: Timestamp) -> Option<u32> {
+        match (one, other) {
+            (Some(a), Some(b)) if self.merit(b, now) > self.merit(a, now) => other,
+            (Some(_), _) => one,
+            (None, _) => other,
         }
     }
 
@@ -193,6 +197,22 @@ impl Pool {
             self.tell(Transition::Reopened { scope });
         }
         self.retry_keys(scope, now);
+    }
+
+    /// Gives a lane that is taken its next turn, after one of all others. Turns are counted in
+    /// each view: what is taken in one that shares no lane moves nobody here.
+    pub(super) fn advance(&mut self, lane: u32, view: usize) {
+        let weight = match self.strategy {
+            Strategy::Weighted => self.ring(self.lanes[lane as usize].scope, view).weight,
+            _ => 1,
+        };
+        let state = &mut self.lanes[lane as usize];
+        let turn = self.views[view].clock.max(state.turn);
+        for seat in &state.seats {
+            let clock = &mut self.views[seat.view].clock;
+            *clock = turn.max(*clock);
+        }
+        state.turn = turn.saturating_add(stride(weight));
     }
 
     /// The key whose turn it is.

@@ -70,13 +70,12 @@ pub enum KeyState {
 }
 
 impl Pool {
-    /// Every scope with its keys, in the order of the configuration they came with.
+    /// Every scope with its keys, in the order of the configuration.
     #[must_use]
     pub fn snapshot(&self, now: Timestamp) -> Vec<ScopeSnapshot> {
-        let scopes = self.scopes.iter();
-        let present = scopes.filter(|scope| scope.access != Access::Removed);
-        present
-            .map(|scope| self.scope_snapshot(scope, now))
+        let scopes = self.order.iter();
+        scopes
+            .map(|&scope| self.scope_snapshot(&self.scopes[scope as usize], now))
             .collect()
     }
 

@@ -75,7 +75,7 @@ pub(super) enum Standing {
     Usable,
     Disabled,
     Draining,
-    /// Refused by the server; tried again at this instant, if ever.
+    /// Refused by the server; tried again at this instant, never at `MAX`.
     Rejected(Timestamp),
     /// Refused before, and that trial is due or in flight.
     OnTrial(Trial),
@@ -113,6 +113,7 @@ pub(super) struct Lane {
     pub(super) last_taken: u64,
     /// When it was last taken or released, in such events.
     pub(super) last_used: u64,
+    /// Whether it is claimed for the calls of all views.
     pub(super) is_claimed: bool,
     pub(super) seats: Vec<Seat>,
 }
@@ -123,6 +124,8 @@ pub(super) struct Seat {
     pub(super) view: usize,
     pub(super) tier: usize,
     pub(super) number: u32,
+    /// Whether it is claimed for the calls of this view alone.
+    pub(super) is_claimed: bool,
 }
 
 /// How many attempts ended with which verdict.

@@ -33,6 +33,8 @@ pub struct Pool {
     pub(super) models: Models,
     /// One for each route, then those of models that not every key may use.
     pub(super) views: Vec<View>,
+    /// The scopes in the order of their configuration.
+    pub(super) order: Vec<u32>,
     pub(super) aliases: HashMap<Arc<str>, u32>,
     pub(super) names: HashMap<Arc<str>, u32>,
     /// Lanes claimed in the present pass.
@@ -43,8 +45,7 @@ pub struct Pool {
     pub(super) waiting: usize,
     /// What the last claim found ready.
     pub(super) found: Option<(Ask, u32)>,
-    /// The turn of the lane that was taken last, and how often one was taken.
-    pub(super) clock: u64,
+    /// How often one was taken.
     pub(super) taken: u64,
     /// How often one was taken or released.
     pub(super) events: u64,
@@ -162,6 +163,7 @@ impl Pool {
             lanes: Vec::new(),
             models: Models::new(config),
             views: Vec::new(),
+            order: Vec::new(),
             aliases: HashMap::new(),
             names: HashMap::new(),
             claimed: Vec::new(),
@@ -169,7 +171,6 @@ impl Pool {
             seen: now,
             waiting: 0,
             found: None,
-            clock: 0,
             taken: 0,
             events: 0,
             untold: VecDeque::new(),
@@ -247,7 +248,13 @@ impl Pool {
         let state = &mut self.lanes[lane as usize];
         let tier = self.views[view].tier_of(state.quota.as_ref());
         let number = self.views[view].tiers[tier].add(lane);
-        state.seats.push(Seat { view, tier, number });
+        self.views[view].clock = state.turn.max(self.views[view].clock);
+        state.seats.push(Seat {
+            view,
+            tier,
+            number,
+            is_claimed: false,
+        });
     }
 
     /// Puts a lane where it belongs in all views, after anything about it has changed.
@@ -255,7 +262,7 @@ impl Pool {
     pub(super) fn place(&mut self, lane: u32, now: Timestamp) {
         for index in 0..self.lanes[lane as usize].seats.len() {
             let seat = self.lanes[lane as usize].seats[index];
-            let spot = self.spot(lane, seat.view, now);
+            let spot = self.spot(lane, seat, now);
             self.views[seat.view].tiers[seat.tier].seat(seat.number, spot);
         }
     }
@@ -267,12 +274,15 @@ impl Pool {
         }
     }
 
-    fn spot(&self, lane: u32, view: usize, now: Timestamp) -> Spot {
+    fn spot(&self, lane: u32, seat: Seat, now: Timestamp) -> Spot {
         let lane = &self.lanes[lane as usize];
-        let Some(opening) = self.opening(lane.scope, view).filter(|_| !lane.is_removed) else {
+        let Some(opening) = self
+            .opening(lane.scope, seat.view)
+            .filter(|_| !lane.is_removed)
+        else {
             return Spot::Out;
         };
-        if lane.is_claimed {
+        if lane.is_claimed || seat.is_claimed {
             return Spot::Claimed;
         }
         let Some(from) = opening.from.filter(|_| !lane.is_full()) else {

@@ -115,6 +115,21 @@ fn served(pool: &mut Pool, calls: usize, now: Timestamp) -> Vec<String> {
     (0..calls).map(one).collect()
 }
 
+/// Whether `lane` comes first in the order of choice among those that can serve `ask`.
+fn is_first_choice(pool: &Pool, lane: u32, ask: &Ask, now: Timestamp) -> bool {
+    let view = pool.models.get(ask.model).view;
+    let merit = |lane: u32| {
+        let lane = &pool.lanes[lane as usize];
+        match pool.strategy {
+            Strategy::MostHeadroom => lane.headroom(now),
+            strategy => u64::MAX - lane.turn_of(strategy),
+        }
+    };
+    let lanes = pool.views[view].tiers.iter().flat_map(|tier| &tier.lanes);
+    let able = lanes.filter(|&&lane| pool.can_serve(lane, view, &ask.cost, now));
+    able.map(|&lane| merit(lane)).max() == Some(merit(lane))
+}
+
 fn told(pool: &mut Pool) -> Vec<Transition> {
     std::iter::from_fn(|| pool.next_transition()).collect()
 }

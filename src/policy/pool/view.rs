@@ -8,6 +8,8 @@ pub(super) struct View {
     /// The model whose own view this is.
     pub(super) model: Option<ModelId>,
     pub(super) tiers: Vec<Tier>,
+    /// The turn of the lane that was taken last.
+    pub(super) clock: u64,
     /// The pass that `claims` is of.
     pub(super) pass: u64,
     pub(super) claims: usize,

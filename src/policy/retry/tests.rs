@@ -209,7 +209,7 @@ fn the_backoff_grows_with_each_paid_retry_and_not_with_free_ones() {
     };
     assert_eq!(decide(of(Verdict::ServerFault)), (1_000, true, 486));
     assert_eq!(
-        decide(of(Verdict::KeyRejected).absorbed(t0())),
+        decide(of(Verdict::KeyRejected).absorbed(t0() + MS)),
         (1, false, 486)
     );
     assert_eq!(decide(of(Verdict::ServerFault)), (2_000, true, 472));
@@ -336,9 +336,6 @@ fn jitter_and_backoff_yield_where_only_the_hint_fits() {
 #[test]
 fn no_retry_is_a_hot_loop() {
     let soon = |outcome| retry(first(policy(), None, outcome, LEAST)).0;
-    for past in [t0(), Timestamp::ZERO] {
-        assert_eq!(soon(of(Verdict::KeyRejected).absorbed(past)), MS);
-    }
     let nanosecond = Duration::from_nanos(1);
     assert_eq!(soon(of(Verdict::RefusedLocally).after(nanosecond)), MS);
     let outcome = of(Verdict::Throttled).after(nanosecond);
@@ -379,7 +376,29 @@ fn an_empty_budget_ends_the_call_and_costs_nothing() {
     // A free wait needs none.
     let absorbed = of(Verdict::Throttled).absorbed(t0());
     let decision = attempts.decide(&policy, &absorbed, t0(), &mut budget, &mut Fixed(LEAST));
+    assert_eq!(retry(decision), (Duration::ZERO, false));
+}
+
+#[test]
+fn another_key_is_tried_at_once_but_not_for_ever() {
+    let policy = policy().build().expect("it is valid");
+    let mut budget = RetryBudget::default();
+    let mut attempts = Attempts::new(t0(), None, Idempotency::Unknown);
+    for past in [t0(), Timestamp::ZERO] {
+        let absorbed = of(Verdict::KeyRejected).absorbed(past);
+        let mut wait = || {
+            let now = t0();
+            let decision = attempts.decide(&policy, &absorbed, now, &mut budget, &mut Fixed(LEAST));
+            retry(decision).0
+        };
+        for _ in 0..32 {
+            assert_eq!(wait(), Duration::ZERO);
+        }
+    }
+    let absorbed = of(Verdict::KeyRejected).absorbed(t0());
+    let decision = attempts.decide(&policy, &absorbed, t0(), &mut budget, &mut Fixed(LEAST));
     assert_eq!(retry(decision), (MS, false));
+    assert_eq!(budget.level(), 500);
 }
 
 #[test]
@@ -533,14 +552,15 @@ proptest! {
             match call.decide(&policy, &outcome, now, &mut budget, &mut Fixed(bits)) {
                 Decision::GiveUp(_) => prop_assert_eq!(before, budget),
                 Decision::Retry { at, charge } => {
-                    prop_assert!(at.since(now) >= MS);
+                    let is_absorbed = matches!(outcome.hint(), Some(Hint::Absorbed(_)));
+                    prop_assert!(is_absorbed || at.since(now) >= MS);
                     prop_assert!(at < end);
                     prop_assert!(deadline.is_none_or(|deadline| at < deadline));
                     prop_assert!(outcome.advice() != Advice::Stop);
                     prop_assert!(idempotent || outcome.effect() == Effect::None);
                     if let Some(Hint::Absorbed(soonest)) = outcome.hint() {
                         prop_assert_eq!(charge, Charge::Free);
-                        prop_assert_eq!(at, soonest.max(now + MS));
+                        prop_assert_eq!(at, soonest.max(now));
                     }
                     if let Some(Hint::After(hint)) = outcome.hint() {
                         prop_assert!(at.since(now) >= hint);

@@ -188,6 +188,23 @@ fn what_has_drained_since_is_not_refunded_once_more() {
 }
 
 #[test]
+fn a_refund_that_fills_the_bucket_leaves_earlier_reservations_nothing_to_refund() {
+    let mut bucket = bucket(
+        Quota::builder()
+            .requests_per_second(2)
+            .burst(Unit::REQUESTS, 2),
+    );
+    let first = bucket.take(&Cost::REQUEST, START);
+    let second = bucket.take(&Cost::REQUEST, START);
+    let later = START + Duration::from_millis(533);
+    bucket.refund(first, later);
+    assert_eq!(bucket.available(Unit::REQUESTS, later), Some(2));
+    let _sent = bucket.take(&Cost::REQUEST, later);
+    bucket.refund(second, later);
+    assert_eq!(bucket.available(Unit::REQUESTS, later), Some(1));
+}
+
+#[test]
 fn a_new_quota_refunds_nothing_that_was_never_taken_from_it() {
     let per_minute = |amount| {
         Quota::builder()

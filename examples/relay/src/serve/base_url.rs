@@ -49,22 +49,6 @@ impl BaseUrl {
             prefix: path.path().trim_end_matches('/').to_owned(),
         })
     }
-
-    /// The URL of a caller's path and query.
-    ///
-    /// # Errors
-    ///
-    /// If the two are too long together.
-    pub(crate) fn join(&self, path: &PathAndQuery) -> http::Result<Uri> {
-        let mut parts = Parts::default();
-        parts.scheme = Some(self.scheme.clone());
-        parts.authority = Some(self.authority.clone());
-        parts.path_and_query = Some(match &*self.prefix {
-            "" => path.clone(),
-            prefix => format!("{prefix}{path}").parse()?,
-        });
-        Ok(Uri::from_parts(parts)?)
-    }
 }
 
 impl fmt::Display for BaseUrl {
@@ -76,20 +60,6 @@ impl fmt::Display for BaseUrl {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn paths_are_added_to_it_as_they_are() {
-        for (base, path, whole) in [
-            ("http://h", "/v1/x?a=%20b", "http://h/v1/x?a=%20b"),
-            ("https://h:81/api/", "/v1/x", "https://h:81/api/v1/x"),
-            ("https://h/api", "/?q", "https://h/api/?q"),
-        ] {
-            let base = BaseUrl::parse(base).expect("it is one");
-            let path = path.parse().expect("a path");
-            assert_eq!(base.join(&path).expect("a URL").to_string(), whole);
-            assert!(!base.to_string().ends_with('/'));
-        }
-    }
 
     #[test]
     fn what_is_no_base_is_refused_without_being_repeated() {

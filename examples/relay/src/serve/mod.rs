@@ -18,7 +18,6 @@ mod run;
 mod server;
 mod signals;
 mod status;
-mod target;
 mod upstream;
 
 pub(crate) use self::run::{Options, Plan};

@@ -1,7 +1,7 @@
 //! What is to be known of a provider so that a call can be sent to it: where, and in which header
 //! the credential goes.
 
-use http::{HeaderName, header::AUTHORIZATION};
+use http::HeaderName;
 
 /// A provider by its name.
 #[derive(Clone, Debug)]
@@ -73,14 +73,5 @@ impl Provider {
     /// The names of all, for who wrote another.
     pub(crate) fn names() -> String {
         PROVIDERS.map(|known| known.name).join(", ")
-    }
-}
-
-impl CredentialHeader {
-    pub(crate) fn name(&self) -> HeaderName {
-        match self {
-            Self::Bearer => AUTHORIZATION,
-            Self::Named(name) => name.clone(),
-        }
     }
 }

@@ -42,7 +42,7 @@ impl Routes {
                 (&before.name, before.provider.name) == (&config.name, config.provider.name)
             });
             Arc::new(match before {
-                Some(upstream) => upstream.reloaded(config, &self.client),
+                Some(upstream) => upstream.reloaded(config),
                 None => Upstream::new(config, &self.client),
             })
         });

@@ -1,28 +1,30 @@
 //! A running upstream: how a call gets a key and is sent.
-//!
-//! A stub: the first key serves every call under its scope's first quota. The real thing puts a
-//! key rotation layer in the place of `FirstKey` and of the rate limit.
-
-use std::sync::{Mutex, PoisonError};
 
 use bytes::Bytes;
-use http::{Request, Response};
+use http::{Request, Response, header::CONTENT_TYPE};
 use http_body_util::{BodyExt, Full, combinators::UnsyncBoxBody};
 use tokio::time::Instant;
-use tower::{Layer, ServiceExt, service_fn, util::BoxCloneSyncService};
+use tower::{ServiceBuilder, ServiceExt, util::BoxCloneSyncService};
 use tower_relay::{
+    call::{Facts, FactsLayer, ReadFacts, RequestLayer},
     error::BoxError,
-    policy::{Quota, pool::Pool},
+    http::{Credential, Http},
+    key_rotation::{KeyPool, KeyRotationHandle, KeyRotationLayer},
+    outcome::Idempotency,
+    policy::Cost,
     protocol::timestamp,
-    rate_limit::{RateLimitHandle, RateLimitLayer},
+    provider::JsonFacts,
+    retry::RetryLayer,
 };
+
+use crate::complain;
 
 use super::{
     client::HttpClient,
     config,
     paths::Pattern,
+    providers::CredentialHeader,
     status::{ScopeStatus, UpstreamStatus},
-    target::{Target, credential},
 };
 
 /// A request for a path, without host and credential.
@@ -34,31 +36,53 @@ type Service = BoxCloneSyncService<Call, Response<Body>, BoxError>;
 pub(super) struct Upstream {
     config: config::Upstream,
     service: Service,
-    queue: RateLimitHandle,
-    pool: Mutex<Pool>,
+    keys: KeyRotationHandle,
 }
 
 impl Upstream {
     pub(super) fn new(config: config::Upstream, client: &HttpClient) -> Self {
-        let pool = config.pool().expect("it was checked when it was read");
-        let limit = RateLimitLayer::http(first_quota(&config))
+        let credential = match &config.provider.credential {
+            CredentialHeader::Bearer => Credential::bearer(Http),
+            CredentialHeader::Named(name) => Credential::header(Http, name.clone()),
+        };
+        let rotation = KeyRotationLayer::new(pool(&config))
             .max_wait(config.max_wait)
-            .max_waiting(config.max_waiting);
-        let queue = limit.handle();
-        let service = limit
-            .layer(first_key(&config, client.clone()))
+            .max_waiting(config.max_waiting)
+            .protocol(credential)
+            .noted();
+        let keys = rotation.handle();
+        let service = ServiceBuilder::new()
+            .layer(FactsLayer::new(JsonAlone))
+            // Which calls may be repeated is for the callers to say: anything is forwarded.
+            .layer(RetryLayer::http().noted())
+            .layer(rotation)
+            .layer(RequestLayer)
+            .service(client.clone())
             .map_response(|response| response.map(|body| body.map_err(Into::into).boxed_unsync()));
         Self {
             service: BoxCloneSyncService::new(service),
-            queue,
-            pool: Mutex::new(Pool::new(&pool, timestamp(Instant::now()))),
+            keys,
             config,
         }
     }
 
-    /// The same with another configuration. What is in flight goes on under the old one.
-    pub(super) fn reloaded(&self, config: config::Upstream, client: &HttpClient) -> Self {
-        Self::new(config, client)
+    /// The same with another configuration; what is known of scopes and keys that stay is kept.
+    /// The bounds of its queue stay as they were.
+    pub(super) fn reloaded(&self, config: config::Upstream) -> Self {
+        let bounds = |config: &config::Upstream| (config.max_wait, config.max_waiting);
+        if bounds(&config) != bounds(&self.config) {
+            let name = &config.name;
+            complain(&format!(
+                "warning: upstream {name}: a new `max_wait` or `max_waiting` takes a restart; \
+                 the rest is reloaded"
+            ));
+        }
+        self.keys.reload(pool(&config));
+        Self {
+            config,
+            service: self.service.clone(),
+            keys: self.keys.clone(),
+        }
     }
 
     pub(super) const fn config(&self) -> &config::Upstream {
@@ -70,15 +94,14 @@ impl Upstream {
     }
 
     pub(super) fn status(&self) -> UpstreamStatus {
+        let scopes = self.keys.scopes();
         let now = timestamp(Instant::now());
-        let pool = self.pool.lock().unwrap_or_else(PoisonError::into_inner);
-        let scopes = pool.snapshot(now);
         UpstreamStatus {
             name: self.config.name.clone(),
             provider: self.config.provider.name,
             base_url: self.config.base_url.to_string(),
             paths: self.config.paths.iter().map(Pattern::to_string).collect(),
-            queue: (&self.queue.snapshot()).into(),
+            queue: (&self.keys.snapshot()).into(),
             scopes: scopes
                 .iter()
                 .map(|scope| ScopeStatus::new(scope, now))
@@ -87,40 +110,25 @@ impl Upstream {
     }
 }
 
-fn first_quota(config: &config::Upstream) -> Quota {
-    let quota = config.scopes[0].quotas.first();
-    quota.map_or_else(
-        || {
-            let unlimited = Quota::builder().max_in_flight(1_000_000).build();
-            unlimited.expect("it is above zero")
-        },
-        |class| class.quota.clone(),
-    )
+fn pool(config: &config::Upstream) -> KeyPool {
+    config.pool().expect("it was checked when it was read")
 }
 
-/// Sends every call to the first scope with its first key.
-fn first_key(
-    config: &config::Upstream,
-    client: HttpClient,
-) -> impl tower::Service<
-    Call,
-    Response = Response<hyper::body::Incoming>,
-    Error = BoxError,
-    Future: Send,
-> + Clone
-+ Send
-+ Sync
-+ 'static {
-    let scope = &config.scopes[0];
-    let target = Target::new(config, scope);
-    let (name, value) = credential(&config.provider.credential, &scope.keys[0]);
-    service_fn(move |mut call: Call| {
-        let aimed = target.aim(&mut call);
-        call.headers_mut().insert(name.clone(), value.clone());
-        let client = client.clone();
-        async move {
-            aimed?;
-            Ok(client.request(call).await?)
+/// The facts of JSON requests. What else is forwarded, such as the upload of a file, costs no
+/// tokens however large it is; whether it may be repeated is for its method and headers to say.
+#[derive(Clone, Copy, Debug)]
+struct JsonAlone;
+
+impl ReadFacts<Call> for JsonAlone {
+    fn read(&self, call: &Call) -> Facts {
+        let kind = call.headers().get(CONTENT_TYPE);
+        let kind = kind.and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+        let kind = kind.split(';').next().unwrap_or_default().trim();
+        match kind.eq_ignore_ascii_case("application/json") {
+            true => JsonFacts::new()
+                .idempotency(Idempotency::Unknown)
+                .read(call),
+            false => Facts::new(Cost::REQUEST),
         }
-    })
+    }
 }

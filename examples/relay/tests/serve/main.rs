@@ -12,4 +12,5 @@ mod lifecycle;
 mod mistakes;
 mod own;
 mod relay;
+mod rotation;
 mod streams;

@@ -109,6 +109,63 @@ fn a_class_that_is_added_or_removed_is_a_change_of_the_scope() {
 }
 
 #[test]
+fn a_class_keeps_its_state_when_patterns_come_and_go() {
+    let scope = |models: &[&str]| {
+        let scope = scopes(&[1]).remove(0).quota(per_minute(6_000));
+        scope.quota_for(models.iter().copied(), per_minute(60))
+    };
+    let mut pool = pool([scope(&["opus-4", "opus-5"])]);
+    let _ = take(&mut pool, "opus-4", T0);
+    let changed = [Change::ScopeChanged("a".into())];
+    let more = config([scope(&["opus-6", "opus-5", "opus-4"])]);
+    assert_eq!(pool.apply(&more, T0), changed);
+    assert!(
+        !is_free(&mut pool, "opus-6", T0 + millis(999)),
+        "it is spent"
+    );
+    call(&mut pool, "opus-6", throttled(50), T0 + secs(1));
+    assert_eq!(pool.apply(&config([scope(&["opus-5"])]), T0), changed);
+    assert!(!is_free(&mut pool, "opus-5", T0 + secs(50)), "it rests");
+    assert!(is_free(&mut pool, "opus-6", T0 + secs(1)));
+    assert_eq!(pool.apply(&config([scope(&["opus-7"])]), T0), changed);
+    assert!(is_free(&mut pool, "opus-7", T0), "nothing is known of it");
+}
+
+#[test]
+fn a_class_that_is_gone_is_not_sent_to_rest() {
+    let scope = |model| scopes(&[1]).remove(0).quota_for([model], per_minute(60));
+    let mut pool = pool([scope("opus")]);
+    let old = take(&mut pool, "opus", T0);
+    let _ = pool.apply(&config([scope("sonnet")]), T0);
+    let absorbed = pool.report(&old, &throttled(9), T0, &mut no_jitter());
+    assert_eq!(absorbed, Absorbed::Again(T0));
+    assert_eq!(told(&mut pool), []);
+    pool.release(old, Settlement::AsReserved, T0);
+}
+
+#[test]
+fn scopes_are_shown_in_the_order_of_the_configuration() {
+    let named = |names: &[&str]| {
+        let scope = |name: &&str| ScopeConfig::new(*name).key(format!("{name}1"));
+        config(names.iter().map(scope))
+    };
+    let mut pool = Pool::new(&named(&["a", "b", "c"]), T0);
+    let _ = pool.apply(&named(&["d", "c", "b", "e"]), T0);
+    let snapshot = pool.snapshot(T0);
+    let names: Vec<_> = snapshot.iter().map(ScopeSnapshot::name).collect();
+    assert_eq!(names, ["d", "c", "b", "e"]);
+    for name in names {
+        pool.disable(&format!("{name}1"), T0).expect("known");
+    }
+    let ask = ask(&mut pool, OPUS);
+    let Err(Unservable::Nobody(nobody)) = pool.expect(&ask, T0) else {
+        panic!("all are disabled");
+    };
+    let aliases: Vec<_> = nobody.keys().map(|(alias, _)| alias).collect();
+    assert_eq!(aliases, ["d1", "c1", "b1", "e1"]);
+}
+
+#[test]
 fn a_reload_tries_rejected_keys_denied_models_and_refused_regions_again() {
     let mut pool = pool(scopes(&[2, 1]));
     let picks: Vec<_> = (0..4).map(|_| take(&mut pool, OPUS, T0)).collect();

@@ -262,6 +262,22 @@ fn after_a_rest_without_quota_calls_keep_a_distance_until_one_succeeds() {
 }
 
 #[test]
+fn a_success_in_flight_may_end_the_distance_that_is_expected() {
+    let mut pool = pool(scopes(&[1]));
+    call(&mut pool, OPUS, throttled(5), T0);
+    let now = T0 + secs(5);
+    let first = take(&mut pool, OPUS, now);
+    let ask = *first.ask();
+    assert_eq!(pool.expect(&ask, now), Ok(now));
+    pool.release(first, Settlement::AsReserved, now);
+    assert_eq!(
+        pool.expect(&ask, now),
+        Ok(now + millis(50)),
+        "none is in flight"
+    );
+}
+
+#[test]
 fn the_distance_after_a_rest_has_bounds() {
     for (rest, gap) in [(1, 10), (300, 1_000)] {
         let mut pool = pool(scopes(&[1]));

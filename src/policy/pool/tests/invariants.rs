@@ -39,6 +39,25 @@ fn may_be_picked(before: &[ScopeSnapshot], alias: &str, model: &str, now: Timest
         && class.remaining().iter().all(|&(_, left)| left > 0)
 }
 
+/// How many can be chosen, wait for a release or are claimed, in each tier.
+fn kinds(pool: &Pool) -> Vec<(usize, usize, usize)> {
+    let tiers = pool.views.iter().flat_map(|view| &view.tiers);
+    let kinds = tiers.map(|tier| {
+        let ordered = tier.ready.len() + tier.waiting.len();
+        (ordered, tier.full.len(), tier.claimed)
+    });
+    kinds.collect()
+}
+
+/// This pool with everything where it belongs.
+fn placed(pool: &Pool, now: Timestamp) -> Pool {
+    let mut pool = pool.clone();
+    for lane in 0..pool.lanes.len() as u32 {
+        pool.place(lane, now);
+    }
+    pool
+}
+
 proptest! {
     #[test]
     fn only_what_may_serve_is_picked_and_everything_comes_back(
@@ -61,7 +80,9 @@ proptest! {
                     match claim {
                         Claim::Ready(since) => {
                             prop_assert!(since <= now);
+                            let before_pick = pool.clone();
                             let pick = pool.take(&ask, since.max(now.before(millis(2))), now);
+                            prop_assert!(is_first_choice(&before_pick, pick.lane, &ask, now));
                             let alias = pool.alias(&pick).to_string();
                             prop_assert!(
                                 may_be_picked(&before, &alias, MODELS[model], now),
@@ -100,6 +121,7 @@ proptest! {
                 }
                 _ => world.act(step),
             }
+            prop_assert_eq!(kinds(&world.pool), kinds(&placed(&world.pool, world.now)));
             let in_flight: usize = world.pool.scopes.iter().map(|scope| scope.in_flight).sum();
             prop_assert_eq!(in_flight, world.picks.len());
             let in_flight: usize = world.pool.keys.iter().map(|key| key.in_flight).sum();

@@ -1,12 +1,17 @@
 //! Waiters, served as a queue serves them.
 
-use proptest::prelude::*;
+use proptest::{prelude::*, strategy::Strategy as Generate};
 
-use super::{Strategy, world::strategies, *};
+use super::{
+    Strategy,
+    world::{VERDICTS, strategies},
+    *,
+};
 use crate::policy::Unit;
 
 /// Who waits, in order of arrival, with when it was expected to be served.
 struct Line {
+    configs: [PoolConfig; 2],
     pool: Pool,
     now: Timestamp,
     waiters: Vec<(Ask, Timestamp)>,
@@ -21,7 +26,18 @@ impl Line {
         }
     }
 
-    /// Serves all that can be served, and says when somebody is due.
+    /// Serves all that can be served, and says when somebody is due if nothing else happens.
+    fn settle(&mut self) -> Option<Timestamp> {
+        loop {
+            // Who is served may take the probe or trial that another had claimed before.
+            let waiting = self.waiters.len();
+            let due = self.pass();
+            if self.waiters.len() == waiting {
+                return due;
+            }
+        }
+    }
+
     fn pass(&mut self) -> Option<Timestamp> {
         self.pool.begin_pass();
         let (mut due, mut closed, mut place) = (None, Vec::new(), 0);
@@ -41,7 +57,9 @@ impl Line {
                     place -= 1;
                     self.waiters.remove(place);
                     self.pool.left(&ask);
+                    let before = self.pool.clone();
                     let pick = self.pool.take(&ask, self.now, self.now);
+                    assert!(is_first_choice(&before, pick.lane, &ask, self.now));
                     self.picks.push(pick);
                 }
                 Claim::At(at) => {
@@ -50,19 +68,75 @@ impl Line {
                 }
                 Claim::OnRelease => assert!(!self.picks.is_empty()),
                 Claim::Nothing => closed.push(ask.line()),
-                Claim::Never(why) => panic!("{why}"),
+                Claim::Never(_) => {
+                    place -= 1;
+                    self.waiters.remove(place);
+                    self.pool.left(&ask);
+                    self.pool.begin_pass();
+                    (due, place) = (None, 0);
+                    closed.clear();
+                }
             }
         }
         due
     }
 
-    fn end_call(&mut self) {
+    fn end_call(&mut self, outcome: &Outcome) {
         let pick = self.picks.remove(0);
+        let absorbed = self.pool.report(&pick, outcome, self.now, &mut no_jitter());
         self.pool.release(pick, Settlement::AsReserved, self.now);
+        if let Absorbed::Again(at) = absorbed {
+            assert!(at >= self.now);
+        }
     }
 }
 
-const MODELS: [&str; 2] = ["opus", "haiku"];
+impl Line {
+    /// What an operator does. It may open what was out, so nobody is expected any more.
+    fn meddle(&mut self, what: Meddling) {
+        let Meddling { how, scope, key } = what;
+        let scope = char::from(b'a' + scope).to_string();
+        let alias = format!("{scope}{key}");
+        // Not all names are those of this pool.
+        let _ = match how {
+            0 => self.pool.enable(&alias, self.now),
+            1 => self.pool.disable(&alias, self.now),
+            2 => self.pool.drain(&alias, self.now),
+            3 => self.pool.reopen(&scope, self.now),
+            how => {
+                let _ = self.pool.apply(&self.configs[how - 4], self.now);
+                Ok(())
+            }
+        };
+        for (_, expected) in &mut self.waiters {
+            *expected = T0;
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Meddling {
+    how: usize,
+    scope: u8,
+    key: u8,
+}
+
+fn meddling() -> impl Generate<Value = Option<Meddling>> {
+    let one = (0..6_usize, 0..8_u8, 1..3_u8);
+    prop::option::weighted(
+        0.3,
+        one.prop_map(|(how, scope, key)| Meddling { how, scope, key }),
+    )
+}
+
+const MODELS: [&str; 3] = ["opus", "haiku", "sonnet"];
+
+/// How calls end.
+fn ends() -> impl Generate<Value = Vec<Outcome>> {
+    let outcome = (prop::sample::select(&VERDICTS[..]), 0..3_u64)
+        .prop_map(|(verdict, hint)| Outcome::new(verdict).after(secs(hint)));
+    prop::collection::vec(outcome, 0..4)
+}
 
 /// Requests and tokens in a second, the burst of tokens, calls in flight: of a scope, and of a
 /// class of it if there is one.
@@ -80,7 +154,7 @@ fn quota((requests, tokens, burst, calls): Numbers) -> Quota {
     quota.build().expect("valid")
 }
 
-fn numbers() -> impl proptest::strategy::Strategy<Value = Numbers> {
+fn numbers() -> impl Generate<Value = Numbers> {
     (
         prop::sample::select(vec![1_u64, 3, 50]),
         prop::sample::select(vec![10_u64, 100, 1_000]),
@@ -89,10 +163,16 @@ fn numbers() -> impl proptest::strategy::Strategy<Value = Numbers> {
     )
 }
 
-fn line(strategy: Strategy, scopes: &[(Option<Numbers>, Option<Numbers>)]) -> Line {
-    let scopes = super::scopes(&vec![1; scopes.len()])
+type Numbered = [(Option<Numbers>, Option<Numbers>)];
+
+fn config(strategy: Strategy, numbers: &Numbered, is_other: bool) -> PoolConfig {
+    let mut scopes = scopes(&vec![2; numbers.len()]);
+    if is_other {
+        scopes.rotate_left(1);
+    }
+    let scopes = scopes
         .into_iter()
-        .zip(scopes)
+        .zip(numbers)
         .map(|(scope, (default, class))| {
             let scope = match default {
                 Some(numbers) => scope.quota(quota(*numbers)),
@@ -103,8 +183,19 @@ fn line(strategy: Strategy, scopes: &[(Option<Numbers>, Option<Numbers>)]) -> Li
                 None => scope,
             }
         });
+    let builder = scopes.fold(PoolConfig::builder(), PoolConfigBuilder::scope);
+    let builder = builder
+        .strategy(strategy)
+        .reprobe_rejected(secs(2))
+        .exhausted_rest(secs(3));
+    builder.build().expect("valid")
+}
+
+fn line(strategy: Strategy, numbers: &Numbered) -> Line {
+    let configs = [false, true].map(|is_other| config(strategy, numbers, is_other));
     Line {
-        pool: with_strategy(strategy, scopes),
+        pool: Pool::new(&configs[0], T0),
+        configs,
         now: T0,
         waiters: Vec::new(),
         picks: Vec::new(),
@@ -119,28 +210,35 @@ proptest! {
             (prop::option::weighted(0.9, numbers()), prop::option::weighted(0.5, numbers())),
             1..=8,
         ),
-        calls in prop::collection::vec((0..600_u64, 0..2_usize, 0..30_u64, 0..4_usize), 1..40),
+        calls in prop::collection::vec(
+            (0..600_u64, 0..3_usize, 0..30_u64, ends(), meddling()),
+            1..40,
+        ),
     ) {
         let mut line = line(strategy, &scopes);
         let mut calls = calls.into_iter();
         let mut next = calls.next();
         let mut arrives = T0;
         for _ in 0..1_000 {
-            let due = line.pass();
-            match (next, due) {
-                (Some((wait, model, tokens, ends)), _)
+            let due = line.settle();
+            match (next.take(), due) {
+                (Some((wait, model, tokens, ends, meddling)), _)
                     if due.is_none_or(|due| arrives <= due) =>
                 {
                     line.now = arrives;
-                    for _ in 0..ends.min(line.picks.len()) {
-                        line.end_call();
+                    for outcome in ends.iter().take(line.picks.len()) {
+                        line.end_call(outcome);
+                    }
+                    if let Some(meddling) = meddling {
+                        line.meddle(meddling);
                     }
                     let model = line.pool.resolve(Some(MODELS[model]));
                     line.join(Ask::new(model, Cost::REQUEST.input_tokens(tokens)));
                     next = calls.next();
                     arrives = arrives + millis(wait);
                 }
-                (_, Some(due)) => {
+                (later, Some(due)) => {
+                    next = later;
                     line.now = due;
                     let waiting = line.waiters.len();
                     line.pass();
@@ -148,7 +246,10 @@ proptest! {
                 }
                 _ if line.waiters.is_empty() => break,
                 // All that is left depends on the end of calls.
-                _ => line.end_call(),
+                (later, None) => {
+                    next = later;
+                    line.end_call(&Outcome::SUCCESS);
+                }
             }
         }
         prop_assert_eq!(line.waiters.len(), 0, "somebody waits for ever");

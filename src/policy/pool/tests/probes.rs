@@ -229,3 +229,18 @@ fn a_trial_in_flight_of_a_key_that_may_not_use_the_model_is_not_waited_for() {
     assert_eq!(pool.claim(&denied, now), Claim::Never(why));
     drop((a1, trial));
 }
+
+#[test]
+fn a_trial_after_a_time_without_end_is_none() {
+    let config = PoolConfig::builder().scope(scopes(&[1]).remove(0));
+    let config = config
+        .reprobe_rejected(Duration::MAX)
+        .build()
+        .expect("valid");
+    let mut pool = Pool::new(&config, T0);
+    let (_, absorbed) = call(&mut pool, OPUS, verdict(Verdict::KeyRejected), T0);
+    assert!(matches!(absorbed, Absorbed::Never(_)), "{absorbed:?}");
+    let alias = "a1".into();
+    let retried = None;
+    assert_eq!(told(&mut pool), [Transition::Rejected { alias, retried }]);
+}

@@ -254,16 +254,87 @@ fn weights_share_the_keys_of_a_scope() {
 }
 
 #[test]
+fn weights_hold_for_a_class_that_is_used_less_than_others() {
+    let scopes = weighted(&[("a", 3), ("b", 1)]).into_iter();
+    let classes = |scope: ScopeConfig| scope.quota_for(["opus"], per_minute(60_000_000));
+    let mut pool = with_strategy(Strategy::Weighted, scopes.map(classes));
+    let mut names = Vec::new();
+    for n in 0..40 {
+        names.push(call(&mut pool, "opus", Outcome::SUCCESS, T0 + millis(n)).0);
+        for _ in 0..10 {
+            call(&mut pool, "haiku", Outcome::SUCCESS, T0 + millis(n));
+        }
+    }
+    assert_eq!(counts(&names), [("a1".into(), 30), ("b1".into(), 10)]);
+}
+
+#[test]
+fn a_scope_weighs_as_much_as_the_keys_that_may_use_the_model() {
+    let scope = |name: &str| ScopeConfig::new(name);
+    let a = scope("a").weighted_key("a1", 3).weighted_key("a2", 1);
+    let mut pool = with_strategy(Strategy::Weighted, [a, scope("b").weighted_key("b1", 1)]);
+    let pick = take(&mut pool, OPUS, T0);
+    assert_eq!(&**pool.alias(&pick), "a1");
+    let denied = pool.report(&pick, &verdict(Verdict::ModelDenied), T0, &mut no_jitter());
+    assert_eq!(denied, Absorbed::Again(T0));
+    let names = served(&mut pool, 20, T0);
+    assert_eq!(counts(&names), [("a2".into(), 10), ("b1".into(), 10)]);
+    pool.release(pick, Settlement::AsReserved, T0);
+}
+
+#[test]
+fn small_calls_among_large_ones_take_turns_too() {
+    let quota = Quota::builder()
+        .input_tokens_per_minute(60_000)
+        .burst(Unit::INPUT_TOKENS, 1_000);
+    let quota = quota.build().expect("valid");
+    for strategy in [Strategy::MostHeadroom, Strategy::RoundRobin] {
+        let two = scopes(&[1, 1]).into_iter();
+        let mut pool = with_strategy(strategy, two.map(|scope| scope.quota(quota.clone())));
+        let model = pool.resolve(None);
+        let of = |tokens| Ask::new(model, Cost::REQUEST.input_tokens(tokens));
+        let mut names = Vec::new();
+        for tokens in [600, 600].into_iter().chain([10; 40]) {
+            let pick = pool.take(&of(tokens), T0, T0);
+            names.push(pool.alias(&pick).to_string());
+        }
+        let half = [("a1".to_owned(), 21), ("b1".to_owned(), 21)];
+        assert_eq!(counts(&names), half, "{strategy:?}");
+    }
+}
+
+#[test]
 fn a_scope_that_comes_back_does_not_catch_up() {
     for strategy in [Strategy::RoundRobin, Strategy::Weighted] {
-        let mut pool = with_strategy(strategy, scopes(&[1, 1]));
-        pool.disable("a1", T0).expect("known");
-        assert_eq!(served(&mut pool, 100, T0), ["b1"; 100]);
-        pool.enable("a1", T0).expect("known");
-        let names = served(&mut pool, 10, T0);
-        let back = names.iter().filter(|name| *name == "a1").count();
-        assert!((5..=6).contains(&back), "{strategy:?}: {names:?}");
+        for is_reloaded in [false, true] {
+            let mut pool = with_strategy(strategy, scopes(&[1, 1]));
+            pool.disable("a1", T0).expect("known");
+            assert_eq!(served(&mut pool, 100, T0), ["b1"; 100]);
+            if is_reloaded {
+                let two = scopes(&[1, 1]).into_iter();
+                let two = two.fold(PoolConfig::builder(), PoolConfigBuilder::scope);
+                let same = two.strategy(strategy).build().expect("valid");
+                assert_eq!(pool.apply(&same, T0), []);
+            }
+            pool.enable("a1", T0).expect("known");
+            let names = served(&mut pool, 10, T0);
+            let back = names.iter().filter(|name| *name == "a1").count();
+            assert!((5..=6).contains(&back), "{strategy:?}: {names:?}");
+        }
     }
+}
+
+#[test]
+fn a_class_that_shares_a_scope_with_another_does_not_catch_up_with_it() {
+    let [a, b] = <[_; 2]>::try_from(scopes(&[1, 1])).expect("two");
+    let b = b.quota_for(["opus"], per_minute(60_000_000));
+    let mut pool = with_strategy(Strategy::RoundRobin, [a, b]);
+    for _ in 0..100 {
+        call(&mut pool, "haiku", Outcome::SUCCESS, T0);
+    }
+    let calls = (0..10).map(|n| call(&mut pool, "opus", Outcome::SUCCESS, T0 + millis(n)).0);
+    let names: Vec<_> = calls.collect();
+    assert_eq!(counts(&names), [("a1".into(), 5), ("b1".into(), 5)]);
 }
 
 #[test]

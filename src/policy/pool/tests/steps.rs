@@ -5,7 +5,7 @@ fn steps(mut pool: Pool, calls: u64) -> u64 {
     let total = |pool: &Pool| {
         let tiers = pool.views.iter().flat_map(|view| &view.tiers);
         let tiers: u64 = tiers
-            .map(|tier| tier.ready.steps + tier.waiting.steps)
+            .map(|tier| tier.ready.steps + tier.waiting.steps + tier.full.steps)
             .sum();
         let rings: u64 = pool.scopes.iter().map(|scope| scope.ring.steps()).sum();
         tiers + rings

@@ -248,7 +248,7 @@ fn those_ahead_are_expected_to_be_served_by_all_scopes_together() {
         expected.push(pool.expect(&ask, T0).expect("it fits"));
         pool.joined(&ask);
     }
-    let seconds = [1, 1, 1, 2, 2, 3].map(|seconds| T0 + secs(seconds));
+    let seconds = [1, 1, 2, 2, 3, 3].map(|seconds| T0 + secs(seconds));
     assert_eq!(expected, seconds);
     for _ in 0..6 {
         pool.left(&ask);
@@ -302,6 +302,45 @@ fn those_ahead_may_use_what_the_scopes_have_in_different_shares() {
     // One scope serves a second's tokens, the other a tenth of a second's requests.
     let expected = pool.expect(&Ask::new(model, Cost::REQUEST), T0);
     assert_eq!(expected, Ok(T0 + millis(500)));
+}
+
+#[test]
+fn a_caller_that_waits_for_a_trial_blocks_nobody_who_can_use_another_key() {
+    let config = PoolConfig::builder().scope(scopes(&[2]).remove(0));
+    let config = config.reprobe_rejected(secs(60)).build().expect("valid");
+    let mut pool = Pool::new(&config, T0);
+    let [a1, a2] = [take(&mut pool, OPUS, T0), take(&mut pool, OPUS, T0)];
+    let _ = pool.report(&a1, &verdict(Verdict::KeyRejected), T0, &mut no_jitter());
+    let _ = pool.report(&a2, &verdict(Verdict::ModelDenied), T0, &mut no_jitter());
+    let (waits, other) = (ask(&mut pool, OPUS), ask(&mut pool, "claude-haiku"));
+    for _ in 0..2 {
+        pool.begin_pass();
+        assert_eq!(pool.claim(&waits, T0), Claim::At(T0 + secs(60)));
+        assert_eq!(
+            pool.claim(&waits, T0),
+            Claim::Nothing,
+            "one trial, one claim"
+        );
+        assert!(matches!(pool.claim(&other, T0), Claim::Ready(_)));
+    }
+    let pick = pool.take(&other, T0, T0);
+    assert_eq!(&**pool.alias(&pick), "a2");
+    assert_eq!(pool.expect(&waits, T0), Ok(T0 + secs(60)));
+    drop((a1, a2, pick));
+}
+
+#[test]
+fn a_call_that_is_too_large_for_the_usable_keys_names_all_that_are_out() {
+    let quota = |tokens| {
+        let quota = Quota::builder().tokens_per_minute(tokens);
+        quota.burst(Unit::TOKENS, tokens).build().expect("valid")
+    };
+    let two = scopes(&[40, 1]).into_iter().zip([1_000, 5_000]);
+    let mut pool = pool(two.map(|(scope, tokens)| scope.quota(quota(tokens))));
+    pool.disable("b1", T0).expect("known");
+    let ask = Ask::new(pool.resolve(None), Cost::REQUEST.input_tokens(5_000));
+    let why = pool.expect(&ask, T0).expect_err("the large scope is out");
+    assert!(matches!(why, Unservable::Nobody(_)), "{why}");
 }
 
 #[test]

@@ -43,7 +43,7 @@ fn step() -> impl Generate<Value = Step> {
             .prop_map(|(pick, verdict, hint)| Step::Report(pick, verdict, hint)),
         4 => (any::<usize>(), 0..4_usize).prop_map(|(pick, how)| Step::Release(pick, how)),
         1 => (0..6_usize, 0..4_usize).prop_map(|(key, how)| Step::Switch(key, how)),
-        1 => (0..3_usize).prop_map(Step::Reload),
+        1 => (0..4_usize).prop_map(Step::Reload),
     ]
 }
 
@@ -55,7 +55,8 @@ pub(super) fn strategies() -> impl Generate<Value = Strategy> {
     prop::sample::select(&STRATEGIES[..])
 }
 
-/// Three scopes, the last with other quotas or none, or missing.
+/// Three scopes, the last with other quotas or none, or missing with one key moved elsewhere and
+/// the others' classes changed.
 fn variant(variant: usize, strategy: Strategy) -> PoolConfig {
     let quota = |tokens: u64, calls: usize| {
         let quota = Quota::builder()
@@ -78,7 +79,12 @@ fn variant(variant: usize, strategy: Strategy) -> PoolConfig {
     match variant {
         0 => scopes.push(last.quota(quota(3_000, 5))),
         1 => scopes.push(last),
-        _ => {}
+        2 => {}
+        _ => {
+            let [a, b] = <[_; 2]>::try_from(super::scopes(&[2, 1])).expect("two");
+            let a = a.quota_for(["opus-1"], quota(4_000, 2));
+            scopes = vec![b.quota(quota(2_000, 3)).key("c1"), a];
+        }
     }
     let builder = scopes
         .into_iter()

@@ -2,7 +2,7 @@
 
 use std::{fs, path::Path};
 
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::SecretString;
 
 use super::{
     problem::Problem,
@@ -53,10 +53,6 @@ impl Key {
             secret: secret.into(),
             is_literal: source == "value",
         })
-    }
-
-    pub(crate) fn secret(&self) -> &str {
-        self.secret.expose_secret()
     }
 }
 

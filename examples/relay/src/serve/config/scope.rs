@@ -3,7 +3,11 @@
 use std::{collections::HashSet, path::Path};
 
 use http::{HeaderMap, HeaderName, HeaderValue};
-use tower_relay::policy::pool::{PoolConfig, ScopeConfig};
+use tower_relay::{
+    http::Endpoint,
+    key_rotation::{self, ExposeSecret, KeyPool, Source},
+    policy::InvalidConfig,
+};
 
 use super::{key::Key, problem::Problem, quota::ClassQuota, reader::Node};
 use crate::serve::{
@@ -64,21 +68,33 @@ impl Scope {
             quotas,
         };
         // What only the pool knows to be wrong, such as two quotas for the same models.
-        let alone = PoolConfig::builder().scope(scope.pooled()).build();
+        let alone = KeyPool::builder().scope(scope.pooled()).build();
         alone.map_err(|error| table.wrong(format!("cannot be: {}", error.problem())))?;
         Ok(scope)
     }
 
-    /// The scope as the pool sees it: without secrets.
-    pub(crate) fn pooled(&self) -> ScopeConfig {
-        let mut scope = ScopeConfig::new(&*self.name);
+    /// The scope as the pool takes it.
+    pub(super) fn pooled(&self) -> key_rotation::Scope {
+        let mut scope = key_rotation::Scope::new(&*self.name);
         for ClassQuota { models, quota } in &self.quotas {
             scope = scope.quota_for(models.iter().map(String::as_str), quota.clone());
         }
         for key in &self.keys {
-            scope = scope.weighted_key(&*key.alias, key.weight);
+            let secret = Source::value(key.secret.expose_secret());
+            scope = scope.weighted_key(&*key.alias, key.weight, secret);
         }
         scope
+    }
+
+    /// Where its calls go if not elsewhere, and what each of them carries.
+    pub(super) fn endpoint(&self, base_url: &BaseUrl) -> Result<Endpoint, InvalidConfig> {
+        let base_url = self.base_url.as_ref().unwrap_or(base_url);
+        let mut endpoint = Endpoint::new(&base_url.to_string())?;
+        for (name, value) in &self.headers {
+            let value = value.to_str().expect("it was read as text");
+            endpoint = endpoint.header(name.as_str(), value)?;
+        }
+        Ok(endpoint)
     }
 }
 

@@ -1,5 +1,7 @@
 //! Every mistake is one line that says where it is and how to mend it, and never a secret.
 
+use secrecy::ExposeSecret;
+
 use std::{fs, path::Path, time::Duration};
 
 use tower_relay::policy::pool::Strategy;
@@ -541,7 +543,7 @@ fn a_secret_comes_from_a_file_without_the_end_of_its_line_and_is_not_shown() {
         fs::write(folder.join(name), content).expect("the folder is there");
         let text = key(&format!("alias = \"a1\", file = \"{name}\""));
         let config = Config::parse("relay.toml", &text, folder).expect("it is right");
-        let secret = config.upstreams[0].scopes[0].keys[0].secret();
+        let secret = config.upstreams[0].scopes[0].keys[0].secret.expose_secret();
         assert_eq!(secret, SECRET);
         assert!(!format!("{config:?}").contains(SECRET));
     }
@@ -578,4 +580,15 @@ fn the_names_of_the_upstreams_defaults_are_those_of_the_example() {
     }
     assert_eq!(Upstream::MAX_WAIT, Duration::from_secs(600));
     assert_eq!(Upstream::MAX_WAITING, 10_000);
+}
+
+#[test]
+fn one_secret_is_not_two_keys() {
+    assert_wrong(
+        "[[upstream]]\nname = \"u\"\nprovider = \"openai\"\n\
+         [[upstream.scope]]\nname = \"a\"\nkey = [{ alias = \"a1\", value = \"SECRET\" }]\n\
+         [[upstream.scope]]\nname = \"b\"\nkey = [{ alias = \"b1\", value = \"SECRET\" }]\n",
+        "relay.toml:1:1: upstream cannot be: `a1` and `b1` have the same secret, which would \
+         count one quota twice; remove one of the two",
+    );
 }

@@ -2,9 +2,9 @@
 
 use std::{collections::HashSet, path::Path, time::Duration};
 
-use tower_relay::policy::{
-    InvalidConfig,
-    pool::{PoolConfig, Strategy},
+use tower_relay::{
+    key_rotation::KeyPool,
+    policy::{InvalidConfig, pool::Strategy},
 };
 
 use super::{
@@ -112,15 +112,16 @@ impl Upstream {
         Ok(upstream)
     }
 
-    /// Scopes and aliases, without secrets.
+    /// Its keys, and where the calls with each go.
     ///
     /// # Errors
     ///
     /// None, once it has been read.
-    pub(crate) fn pool(&self) -> Result<PoolConfig, InvalidConfig> {
-        let mut pool = PoolConfig::builder().strategy(self.strategy);
+    pub(crate) fn pool(&self) -> Result<KeyPool, InvalidConfig> {
+        let mut pool = KeyPool::builder().strategy(self.strategy);
         for scope in &self.scopes {
-            pool = pool.scope(scope.pooled());
+            let endpoint = scope.endpoint(&self.base_url)?;
+            pool = pool.scope(scope.pooled().attach(endpoint));
         }
         pool.build()
     }
