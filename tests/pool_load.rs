@@ -10,7 +10,7 @@ use std::{
     num::NonZeroUsize,
     panic::resume_unwind,
     sync::{
-        Arc, Mutex,
+        Arc,
         atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
     task::{Context, Poll},
@@ -253,8 +253,13 @@ fn hasty() -> RetryPolicy {
 }
 
 /// Does to the pool whatever an operator can, until the calls are over.
-async fn disturb(handle: KeyRotationHandle, is_over: Arc<AtomicBool>, scopes: &[usize]) {
-    let mut chance = Chance(99);
+async fn disturb(
+    handle: KeyRotationHandle,
+    is_over: Arc<AtomicBool>,
+    scopes: &'static [usize],
+    seed: u64,
+) {
+    let mut chance = Chance(seed);
     while !is_over.load(Relaxed) {
         let scope = chance.below(SCOPES as u64);
         let alias = format!("{scope}-{}", chance.below(KEYS as u64));
@@ -294,6 +299,9 @@ async fn disturb(handle: KeyRotationHandle, is_over: Arc<AtomicBool>, scopes: &[
 
 fn authorize(job: &mut Job, key: &tower_relay::key_rotation::Key) {
     job.scope = *key.attachment::<usize>().expect("attached to the scope");
+    if job.seed % 500 == 0 {
+        resume_unwind(Box::new("in `authorize`"));
+    }
 }
 
 /// One caller's calls, some of which it gives up after a few turns.
@@ -350,16 +358,36 @@ struct Run {
     entered: u64,
 }
 
+/// What differs between the tests.
+struct Load {
+    calls: u64,
+    is_retried: bool,
+    /// How many scopes the pools have that are reloaded.
+    scopes: &'static [usize],
+    /// One callback of so many panics.
+    panics: u64,
+}
+
 /// Runs all calls and ends when each has ended.
-async fn run(calls: u64, is_retried: bool, scopes: &'static [usize]) -> Run {
+async fn run(load: Load) -> Run {
+    let Load {
+        calls,
+        is_retried,
+        scopes,
+        panics,
+    } = load;
     let calls = calls / CALLERS;
     let books = Arc::new(Books::default());
-    let transitions = Arc::new(Mutex::new(0_u64));
+    let transitions = Arc::new(AtomicU64::new(0));
     let told = Arc::clone(&transitions);
     let layer = KeyRotationLayer::new(pool(SCOPES, false))
         .concurrency(MOST as usize)
         .max_waiting(MOST_WAITING)
-        .on_transition(move |_| *told.lock().expect("not poisoned") += 1)
+        .on_transition(move |_| {
+            if told.fetch_add(1, Relaxed) % panics == panics - 1 {
+                resume_unwind(Box::new("in a callback"));
+            }
+        })
         .model(|job: &Job| job.model)
         .authorize(authorize)
         .classify(classify);
@@ -374,8 +402,18 @@ async fn run(calls: u64, is_retried: bool, scopes: &'static [usize]) -> Run {
         });
     let ends = Arc::new(Ends::default());
     let is_over = Arc::new(AtomicBool::new(false));
-    let disturbance = disturb(handle.clone(), Arc::clone(&is_over), scopes);
-    let disturbance = tokio::spawn(disturbance);
+    let disturbance = {
+        let (handle, is_over) = (handle.clone(), Arc::clone(&is_over));
+        tokio::spawn(async move {
+            let mut seed = 0;
+            while !is_over.load(Relaxed) {
+                seed += 1;
+                let disturbance = disturb(handle.clone(), Arc::clone(&is_over), scopes, seed);
+                // A callback may have panicked in it.
+                let _ = tokio::spawn(disturbance).await;
+            }
+        })
+    };
     let callers = (0..CALLERS).map(|caller| match is_retried {
         false => tokio::spawn(call(pooled.clone(), Arc::clone(&ends), caller, calls)),
         true => {
@@ -392,7 +430,7 @@ async fn run(calls: u64, is_retried: bool, scopes: &'static [usize]) -> Run {
     }
     is_over.store(true, Relaxed);
     disturbance.await.expect("it does not panic");
-    assert!(*transitions.lock().expect("not poisoned") > 0);
+    assert!(transitions.load(Relaxed) > 0);
     let entered = entered.load(Relaxed);
     Run {
         handle,
@@ -404,8 +442,22 @@ async fn run(calls: u64, is_retried: bool, scopes: &'static [usize]) -> Run {
 }
 
 impl Run {
-    /// Everything has come back, and every call is counted once, by everybody.
-    fn check(&self) {
+    /// Everything has come back.
+    fn check_returned(&self) {
+        let snapshot = self.handle.snapshot();
+        assert_eq!((snapshot.active(), snapshot.waiting()), (0, 0));
+        for scope in self.handle.scopes() {
+            assert_eq!(scope.in_flight(), 0, "{scope:?}");
+            assert!(scope.classes().iter().all(|class| class.in_flight() == 0));
+            assert!(scope.keys().iter().all(|key| key.in_flight() == 0));
+        }
+        assert_eq!(self.books.in_flight.now.load(Relaxed), 0);
+        assert!(self.books.in_flight.peak.load(Relaxed) <= MOST);
+        assert!(snapshot.peak_active() <= MOST);
+    }
+
+    /// Every call is counted once, by everybody.
+    fn check_counts(&self) {
         let Self {
             handle,
             books,
@@ -414,16 +466,6 @@ impl Run {
             entered,
         } = self;
         let snapshot = handle.snapshot();
-        assert_eq!((snapshot.active(), snapshot.waiting()), (0, 0));
-        for scope in handle.scopes() {
-            assert_eq!(scope.in_flight(), 0, "{scope:?}");
-            assert!(scope.classes().iter().all(|class| class.in_flight() == 0));
-            assert!(scope.keys().iter().all(|key| key.in_flight() == 0));
-        }
-        assert_eq!(books.in_flight.now.load(Relaxed), 0);
-        assert!(books.in_flight.peak.load(Relaxed) <= MOST);
-        assert!(snapshot.peak_active() <= MOST);
-
         let count = |count: &AtomicU64| count.load(Relaxed);
         let ended = [&ends.answered, &ends.failed, &ends.refused, &ends.gone].map(count);
         assert_eq!(ended.iter().sum::<u64>(), *calls);
@@ -457,8 +499,15 @@ fn total(scopes: &[ScopeSnapshot], verdict: Verdict) -> [u64; 2] {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn after_any_load_everything_has_come_back_and_the_books_add_up() {
-    let run = run(20_000, false, &[SCOPES]).await;
-    run.check();
+    let run = run(Load {
+        calls: 20_000,
+        is_retried: false,
+        scopes: &[SCOPES],
+        panics: u64::MAX,
+    })
+    .await;
+    run.check_returned();
+    run.check_counts();
     let (snapshot, ends) = (run.handle.snapshot(), &run.ends);
     assert_eq!(run.entered, run.calls);
     let count = |count: &AtomicU64| count.load(Relaxed);
@@ -495,10 +544,31 @@ async fn after_any_load_everything_has_come_back_and_the_books_add_up() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn so_they_do_with_retries_outside_and_scopes_that_come_and_go() {
-    let run = run(10_000, true, &[SCOPES, 3, SCOPES - 5]).await;
-    run.check();
+    let run = run(Load {
+        calls: 6_000,
+        is_retried: true,
+        scopes: &[SCOPES, 3, SCOPES - 5],
+        panics: u64::MAX,
+    })
+    .await;
+    run.check_returned();
+    run.check_counts();
     assert!(run.entered > run.calls, "some were sent again");
     let answered = run.ends.answered.load(Relaxed);
     assert!(answered <= run.books.answered.load(Relaxed));
     assert!(answered > run.calls / 2, "{answered} answered");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_callback_that_panics_keeps_nothing_and_holds_up_nobody() {
+    let run = run(Load {
+        calls: 2_000,
+        is_retried: false,
+        scopes: &[SCOPES, 3],
+        panics: 20,
+    })
+    .await;
+    run.check_returned();
+    // An operator whose calls panic leaves keys disabled, so many are refused.
+    assert!(run.ends.answered.load(Relaxed) > run.calls / 10);
 }
