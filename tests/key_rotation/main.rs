@@ -1,0 +1,26 @@
+//! The behaviour of key rotation, in virtual time.
+#![cfg(all(
+    feature = "key-rotation",
+    feature = "rate-limit",
+    feature = "retry",
+    feature = "test-util"
+))]
+#![allow(clippy::disallowed_methods, reason = "a test measures and waits")]
+#![allow(missing_docs, reason = "a test's name is its claim")]
+
+mod allocations;
+mod blackout;
+mod blocking;
+mod cancellation;
+mod contract;
+mod endpoint;
+mod errors;
+mod health;
+mod history;
+mod refusals;
+mod reload;
+mod resting;
+#[cfg(feature = "tracing")]
+mod secrets;
+mod support;
+mod transitions;
