@@ -352,3 +352,43 @@ async fn a_probe_that_is_dropped_panics_or_never_started_lets_the_next_one_find_
         assert_idle(&pool.handle());
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_probe_that_succeeded_lets_waiters_in_before_its_answer_has_ended() {
+    let (server, _) = server(|ask| match ask.id {
+        0 => say(ask, Verdict::Exhausted),
+        _ => slowly(SECOND, ask),
+    });
+    let pool = KeyRotationLayer::new(accounts(1, &plenty())).protocol(Holding);
+    let service = pool.layer(server);
+    drop(
+        within(once(&service, Ask::numbered(0)))
+            .await
+            .expect("answered"),
+    );
+    sleep(40 * MINUTE).await;
+    let probe = tokio::spawn(service.clone().oneshot(Ask::numbered(1)));
+    let waits = tokio::spawn(service.clone().oneshot(Ask::numbered(2)));
+    let held = within(probe).await.expect("no panic").expect("answered");
+    drop(within(waits).await.expect("no panic").expect("answered"));
+    drop(held);
+    assert_idle(&pool.handle());
+}
+
+#[tokio::test(start_paused = true)]
+async fn dropped_in_flight_after_a_wait_it_stays_charged_as_well() {
+    let (server, log) = server(|ask| match ask.id {
+        0 => slowly(SECOND, ask),
+        _ => Reply::never(),
+    });
+    let pool = joint();
+    let service = pool.layer(server);
+    let first = tokio::spawn(service.clone().oneshot(Ask::numbered(0)));
+    let second = tokio::spawn(service.clone().oneshot(Ask::numbered(1)));
+    within(first).await.expect("no panic").expect("answered");
+    settle().await;
+    assert_eq!((log.calls(), books(&pool.handle())), (2, (0, 0, 1)));
+    second.abort();
+    settle().await;
+    assert_eq!(books(&pool.handle()), (0, 0, 0));
+}
