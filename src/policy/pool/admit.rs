@@ -2,6 +2,7 @@ use crate::policy::{Cost, Reservation, Timestamp};
 
 use super::{
     Ask, Claim, Pick, Pool, Strategy, Unservable,
+    heap::{FRONT, WIDE_FRONT},
     state::{Access, Credit, Standing, Trial},
 };
 
@@ -29,7 +30,8 @@ impl Pool {
     pub fn is_free(&self, ask: &Ask, now: Timestamp) -> bool {
         let view = self.models.get(ask.model).view;
         self.views[view].tiers.iter().any(|tier| {
-            let mut numbers = tier.ready.front().chain(tier.waiting.front());
+            let ready = tier.ready.front(FRONT);
+            let mut numbers = ready.chain(tier.waiting.front(FRONT));
             numbers.any(|number| self.can_serve(tier.lanes[number as usize], view, &ask.cost, now))
         })
     }
@@ -242,6 +244,9 @@ impl Pool {
     /// The soonest instant at which `ask` could be served if it joined the waiters at `now`: a
     /// lower bound, for which all calls in flight end at once and give nothing back.
     ///
+    /// Among more than 32 scopes of equal quotas, 32 are looked at that serve a call like their
+    /// last soonest; another may serve this one before.
+    ///
     /// # Errors
     ///
     /// [`Unservable`] if no wait is long enough.
@@ -270,8 +275,8 @@ impl Pool {
     fn soonest_after(&self, ahead: &Cost, ask: &Ask) -> Timestamp {
         let model = self.models.get(ask.model);
         let fronts = self.views[model.view].tiers.iter().flat_map(|tier| {
-            let numbers = tier.ready.front().chain(tier.waiting.front());
-            let numbers = numbers.chain(tier.full.front());
+            let heaps = [&tier.ready, &tier.waiting, &tier.full].into_iter();
+            let numbers = heaps.flat_map(|heap| heap.front(WIDE_FRONT));
             numbers.map(|number| tier.lanes[number as usize])
         });
         let is_here = |lane: &u32| {

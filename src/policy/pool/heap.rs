@@ -1,5 +1,7 @@
 /// How many of the front are looked at where the first alone does not decide.
 pub(super) const FRONT: usize = 8;
+/// And where nobody must be put off who could be served sooner.
+pub(super) const WIDE_FRONT: usize = 32;
 /// Children of an entry: four make the tree half as deep as two, and lie in one line of cache.
 const FAN: usize = 4;
 const ABSENT: u32 = u32::MAX;
@@ -52,11 +54,11 @@ impl Heap {
         Some((rank_of(first), id_of(first)))
     }
 
-    /// Up to [`FRONT`] of the first: all there are if they are that few, otherwise the very
-    /// first and others near to it.
+    /// Up to so many of the first: all there are if they are that few, otherwise the very first
+    /// and others near to it.
     #[inline]
-    pub(super) fn front(&self) -> impl Iterator<Item = u32> + '_ {
-        self.entries.iter().take(FRONT).copied().map(id_of)
+    pub(super) fn front(&self, most: usize) -> impl Iterator<Item = u32> + '_ {
+        self.entries.iter().take(most).copied().map(id_of)
     }
 
     /// Gives `id` this rank, wherever it was.
@@ -163,7 +165,7 @@ mod tests {
                 }
                 prop_assert_eq!(heap.first(), model.first().copied());
                 prop_assert_eq!(heap.len(), model.len());
-                prop_assert_eq!(heap.front().count(), model.len().min(FRONT));
+                prop_assert_eq!(heap.front(FRONT).count(), model.len().min(FRONT));
             }
             while let Some(first) = model.pop_first() {
                 prop_assert_eq!(heap.first(), Some(first));

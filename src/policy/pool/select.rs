@@ -87,7 +87,7 @@ impl Pool {
         let tier = &self.views[view].tiers[tier];
         let lanes = tier
             .waiting
-            .front()
+            .front(FRONT)
             .map(|number| tier.lanes[number as usize]);
         lanes
             .filter(|&lane| self.can_serve(lane, view, cost, now))
@@ -102,7 +102,7 @@ impl Pool {
             let ready = candidates.ready.len();
             let is_by_share = self.strategy == Strategy::MostHeadroom && !candidates.is_exact;
             let looks = if is_by_share { FRONT } else { 1 };
-            let lanes = candidates.ready.front().take(looks);
+            let lanes = candidates.ready.front(looks);
             let lanes = lanes.map(|number| candidates.lanes[number as usize]);
             let (mut best, mut poor) = (None, None);
             for lane in lanes {
@@ -167,7 +167,7 @@ impl Pool {
     pub(super) fn soonest(&self, view: usize, cost: &Cost) -> Option<(Timestamp, u32)> {
         let tiers = self.views[view].tiers.iter();
         let lanes = tiers.flat_map(|tier| {
-            let numbers = tier.waiting.front().chain(tier.ready.front());
+            let numbers = tier.waiting.front(FRONT).chain(tier.ready.front(FRONT));
             numbers.map(|number| tier.lanes[number as usize])
         });
         lanes
