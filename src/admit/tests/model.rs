@@ -29,7 +29,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 #[derive(Default)]
 struct Model {
     spent: u64,
-    /// When all that had been spent was last seen drained.
+    /// When all that had been spent was last seen drained or refunded.
     emptied: Timestamp,
     in_flight: u64,
     slots: u64,
@@ -96,7 +96,11 @@ proptest! {
                     let usage = used.map_or(Usage::UNKNOWN, |n| Usage::UNKNOWN.input_tokens(n));
                     let used = used.unwrap_or(reserved);
                     if used >= reserved || since >= model.emptied {
-                        model.spent = (model.spent + used).saturating_sub(reserved);
+                        let spent = model.spent + used;
+                        if spent <= reserved {
+                            model.emptied = bench.now;
+                        }
+                        model.spent = spent.saturating_sub(reserved);
                     }
                     model.in_flight -= 1;
                     bench.release_as(grant, Spent::Exactly(usage));
