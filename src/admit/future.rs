@@ -235,6 +235,10 @@ where
                         if let Some(outcome) = R::learn(&mut held, &outcome) {
                             this.protocol.annotate(&mut response, outcome);
                         }
+                        if outcome.verdict() == Verdict::RefusedLocally {
+                            // A refusal that a layer inside has made a response of.
+                            held.finish(Spent::Nothing, None);
+                        }
                         held.answered(outcome.verdict());
                         let permit = R::permit(Permit { held });
                         return Poll::Ready(Ok(this.protocol.hold(response, permit)));

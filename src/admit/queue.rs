@@ -403,22 +403,39 @@ impl<R: Resource> Queue<R> {
 
     /// A grant that its task picks up later than the slack after the instant it is charged as of
     /// would be sent at an instant that it was not made for. It goes back, and the call to the
-    /// place it had.
+    /// place it had, with all others of that kind.
     fn recall_if_stale(&mut self, ticket: u32, now: Timestamp, wake: &mut Vec<Waker>) {
         let patience = self.slack.max(LEAST_PATIENCE);
-        let waiter = taken(&mut self.places, ticket);
-        if !matches!(waiter.stage, Stage::Granted(_, at) if now.since(at) > patience) {
+        let is_stale = |waiter: &Waiter<R>| match waiter.stage {
+            Stage::Granted(_, at) => now.since(at) > patience,
+            _ => false,
+        };
+        if !is_stale(taken(&mut self.places, ticket)) {
             return;
         }
-        let Stage::Granted(grant, _) = std::mem::replace(&mut waiter.stage, Stage::Moving) else {
-            unreachable!("the line above says so");
-        };
-        let ask = self.resource.undo(grant, now);
-        self.resource.joined(&ask);
-        self.counts.admitted -= 1;
-        let wait = Wait::new(ask, now);
-        taken(&mut self.places, ticket).stage = Stage::Waiting(wait);
-        self.link(ticket);
+        // All go back before any is granted again: one by one, what came in since would be
+        // credited to each of them.
+        let mut recalled = Vec::new();
+        for (place, ticket) in self.places.iter_mut().zip(0..) {
+            let Place::Taken(waiter) = place else {
+                continue;
+            };
+            if !is_stale(waiter) {
+                continue;
+            }
+            let stage = std::mem::replace(&mut waiter.stage, Stage::Moving);
+            let Stage::Granted(grant, _) = stage else {
+                unreachable!("the lines above say so");
+            };
+            let ask = self.resource.undo(grant, now);
+            self.resource.joined(&ask);
+            self.counts.admitted -= 1;
+            waiter.stage = Stage::Waiting(Wait::new(ask, now));
+            recalled.push(ticket);
+        }
+        for ticket in recalled {
+            self.link(ticket);
+        }
         self.pass(now, wake);
     }
 

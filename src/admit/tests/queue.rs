@@ -225,13 +225,14 @@ fn a_grant_seen_later_than_the_slack_goes_back_and_its_call_to_its_place() {
     assert_eq!(bench.granted(second), (0, Ask::Only(0)), "just in time");
     bench.queue.resource.rests_until[0] = at(500);
     bench.now = at(19);
-    // Undone, the scope is free again: to the first alone, who came before the fourth.
+    // Undone, the scope is free again: to the first alone, who came before the others. The
+    // third's grant is stale as well and went back with it.
     assert_eq!(bench.granted(first), (0, Ask::Only(0)));
     assert_eq!(bench.queue.resource.rests_until[0], at(119));
-    assert_eq!(bench.granted(third), (0, Ask::Only(0)));
+    assert_eq!(bench.waits(third), Some(at(119)));
     assert!(bench.waits(fourth).is_some());
-    assert_eq!(bench.counts(), (3, 3, 1));
-    assert_eq!(bench.queue.resource.waiters, [1, 0, 0]);
+    assert_eq!(bench.counts(), (2, 2, 2));
+    assert_eq!(bench.queue.resource.waiters, [2, 0, 0]);
 }
 
 #[test]
@@ -285,6 +286,30 @@ fn recalled_calls_return_to_the_order_they_came_in() {
         assert_eq!(bench.queue.waiting(), 4 - n);
         let _spent = bench.granted(*ticket);
     }
+}
+
+#[test]
+fn after_a_stall_no_call_is_credited_what_came_in_for_another() {
+    // Three are granted, and seen after a stall in which half as much has come in again.
+    let mut bench = Bench::new(tokens(4));
+    bench.queue.set_slack(Duration::ZERO);
+    let _spent = bench.queue.try_admit(&cost(4), at(0)).expect("affordable");
+    let tickets: Vec<_> = (0..3).map(|_| bench.join(cost(1))).collect();
+    bench.now = at(4);
+    bench.pass();
+    assert_eq!(left(&bench.queue.resource, 4), 1);
+    bench.now = at(4) + Duration::from_millis(1_500);
+    for ticket in tickets {
+        let _spent = bench.granted(ticket);
+    }
+    // All three are sent now: as much is spent.
+    let now = bench.now;
+    let left = bench
+        .queue
+        .resource
+        .bucket()
+        .available(Unit::INPUT_TOKENS, now);
+    assert_eq!(left, Some(1));
 }
 
 #[test]
