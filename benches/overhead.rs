@@ -70,7 +70,7 @@ fn with_case<T>(case: usize, work: impl FnOnce(&mut dyn FnMut(Request)) -> T) ->
 /// Five accounts with a key each, which goes nowhere: what the caller's header map allocates for
 /// it is not the layer's.
 fn rotation() -> KeyRotationLayer<Http> {
-    let keys = ["a", "b", "c", "d", "e"].map(|key| (key, Source::value(key)));
+    let keys = ["1", "2", "3", "4", "5"].map(|key| (key, Source::value(format!("secret-{key}"))));
     let pool = KeyPool::accounts(ample(), keys).expect("a valid pool");
     KeyRotationLayer::new(pool).protocol(Http)
 }

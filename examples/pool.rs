@@ -1,7 +1,7 @@
 //! Five accounts of one provider, used to the full and never refused.
 //! Run it with `cargo run --example pool --features full`.
 use bytes::Bytes;
-use embedded_provider::{Limits, Provider, Scope};
+use embedded_provider::{Builder, Limits, Provider, Scope};
 use http_body_util::Full;
 use hyper_util::{client::legacy::Client, rt::TokioExecutor};
 use tower::{Layer, ServiceExt};
@@ -17,13 +17,13 @@ async fn main() -> Result<(), BoxError> {
         requests_per_minute: Some(600),
         ..Limits::default()
     };
-    let scope = |key| Scope::new(key, [key], limits);
-    let accounts = ACCOUNTS.into_iter().map(scope);
-    let api = accounts.fold(Provider::builder(), |api, scope| api.scope(scope));
+    let scopes = ACCOUNTS.map(|key| Scope::new(key, [key], limits));
+    let api = scopes.into_iter().fold(Provider::builder(), Builder::scope);
     let api = api.start().await?;
 
     let quota = Quota::builder().requests_per_minute(600).build()?;
-    let pool = KeyPool::accounts(quota, ACCOUNTS.map(|key| (key, Source::value(key))))?;
+    let keys = ACCOUNTS.map(|key| (&key[4..], Source::value(key)));
+    let pool = KeyPool::accounts(quota, keys)?;
     let client = Client::builder(TokioExecutor::new()).build_http();
     let service = stack(pool, Credential::bearer(Http)).layer(client);
 

@@ -231,6 +231,12 @@ impl fmt::Debug for KeyPool {
 fn check_secrets(keys: &[Key]) -> Result<(), InvalidConfig> {
     let mut seen = HashMap::with_capacity(keys.len());
     for key in keys {
+        if key.alias() == key.secret().expose_secret() {
+            // The alias is printed everywhere, so it is not in this error either.
+            let problem =
+                "an alias is the secret itself, and aliases are shown; give the key a name";
+            return Err(InvalidConfig::new("key.alias", problem));
+        }
         match seen.entry(key.secret().expose_secret()) {
             Entry::Vacant(entry) => drop(entry.insert(key.alias())),
             Entry::Occupied(entry) => {
@@ -382,7 +388,7 @@ impl KeyPoolBuilder {
     /// [`InvalidConfig`], which names field and alias and never a secret, for all that
     /// [`PoolConfigBuilder::build`] refuses; if a variable is not set, a file cannot be read, or
     /// what is there is empty, above 16 KiB or not visible ASCII; if two keys have the same
-    /// secret; if something is attached to a key that the scope does not have.
+    /// secret or one has it for its alias; if something is attached to a key that the scope does not have.
     pub fn build(self) -> Result<KeyPool, InvalidConfig> {
         let config = self.config.build()?;
         self.scopes.iter().try_for_each(Scope::check_attached)?;

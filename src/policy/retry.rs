@@ -28,7 +28,8 @@ use crate::outcome::{Advice, Effect, Hint, Idempotency, Outcome, Verdict};
 /// * Waiting for a layer of ours ([`Hint::Absorbed`], or a local refusal) is not a retry: it
 ///   costs no attempt, no budget and no backoff, and only deadline and `max_elapsed` bound it.
 ///   An absorbed instant is taken as it is, because the layer that named it has a queue of its
-///   own, and if it has come the call is sent again at once, up to 64 times; a local refusal's is jittered like a hint.
+///   own, and if it has come the call is sent again at once, up to 64 times; a local refusal's is
+///   jittered like a hint.
 ///   The last attempt alone is not waited out, because its request is gone.
 ///
 /// ```

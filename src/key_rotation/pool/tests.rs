@@ -149,6 +149,10 @@ fn what_is_wrong_with_a_pool_names_field_and_alias() {
              keep one, or name the other's models",
         ),
         (
+            vec![scope("a").key("sk-ant-name", Source::value("sk-ant-name"))],
+            "key.alias: an alias is the secret itself, and aliases are shown; give the key a name",
+        ),
+        (
             vec![
                 scope("a").key("a1", value(1)),
                 scope("b").key("b1", value(1)),

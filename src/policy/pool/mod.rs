@@ -102,6 +102,7 @@
 //!   the time of calls elsewhere.
 //! - The first denial of a model takes as many steps as there are scopes, and a reload as many as
 //!   there are keys.
+//! - A class whose quota names a burst comes back from a rest with what it has saved up meanwhile.
 //! - 256 names of models are told apart; see [`Pool::resolve`].
 
 mod admit;
