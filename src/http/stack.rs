@@ -133,7 +133,8 @@ impl<R> Stack<R> {
         self
     }
 
-    /// A handle to the pool.
+    /// A handle to the pool as it is set now: a later setting of the
+    /// [`key_rotation`](Self::key_rotation) makes a new one.
     #[must_use]
     pub fn handle(&self) -> KeyRotationHandle {
         self.key_rotation.handle()
