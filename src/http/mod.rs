@@ -120,7 +120,8 @@ mod value;
 
 #[cfg(feature = "stack")]
 pub use self::stack::{
-    Boxed, BoxedStack, Stack, StackKeyRotationLayer, StackRetryLayer, StackService, stack,
+    BoxedStackLayer, BoxedStackService, StackKeyRotationLayer, StackLayer, StackRetryLayer,
+    StackService, stack,
 };
 pub use self::{
     body::{ReadEnding, Report, ResponseBody},
