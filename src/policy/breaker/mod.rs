@@ -104,6 +104,7 @@ mod admission;
 mod config;
 mod half_open;
 mod mode;
+mod phase;
 mod signal;
 mod snapshot;
 mod state;

@@ -1,6 +1,6 @@
 use super::{
     Breaker, BreakerConfig, Cause, Mode,
-    state::Phase,
+    phase::Phase,
     window::{Counts, ONE},
 };
 use crate::policy::Timestamp;

@@ -267,7 +267,7 @@ fn take<T>(held: &mut Vec<T>, at: usize) -> Option<T> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(256))]
+    #![proptest_config(ProptestConfig::with_cases(128))]
 
     #[test]
     fn after_any_history_it_is_never_wedged(
