@@ -45,7 +45,18 @@ pub(super) enum Role {
 /// the answer fails after its head. It can be dropped without effect.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Receipt {
-    pub(super) generation: Option<u32>,
+    pub(super) of: Reported,
+}
+
+/// What was reported, and in which generation it can be amended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Reported {
+    /// Nothing that can be amended.
+    Nothing,
+    /// A success that the window counts.
+    Counted(u32),
+    /// A probe's success, in the generation that it led to.
+    Probe(u32),
 }
 
 /// Why a call must not be sent, and when to ask again.
@@ -98,8 +109,11 @@ impl Ticket {
 // === impl Receipt ===
 
 impl Receipt {
-    /// Of something that cannot be amended.
-    pub(super) const NONE: Self = Self { generation: None };
+    pub(super) const NONE: Self = Self::new(Reported::Nothing);
+
+    pub(super) const fn new(of: Reported) -> Self {
+        Self { of }
+    }
 }
 
 // === impl Refusal ===

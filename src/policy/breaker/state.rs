@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use super::{
     Admission, BreakerConfig, Cause, Mode, Receipt, Refusal, Refused, Signal, Ticket,
-    admission::Role,
+    admission::{Reported, Role},
     half_open::Probes,
     phase::{Closed, Open, Pace, Phase},
     window::{Counts, Kind},
@@ -171,8 +171,7 @@ impl Breaker {
             }
             _ => return Receipt::NONE,
         }
-        let generation = Some(self.generation);
-        Receipt { generation }
+        Receipt::new(Reported::Counted(ticket.generation))
     }
 
     /// Gives a ticket back whose call has nothing to say: it was cancelled or never sent.
@@ -220,16 +219,18 @@ impl Breaker {
         let Signal::Failure { hint } = signal else {
             return;
         };
-        if receipt.generation != Some(self.generation) {
-            return;
-        }
-        match &mut self.phase {
-            Phase::Closed(closed) => {
+        match (receipt.of, &mut self.phase) {
+            (Reported::Counted(of), Phase::Closed(closed)) if of == self.generation => {
                 closed.window.take_back();
                 self.fail(config, hint, now, rng);
             }
-            Phase::HalfOpen(_) => self.reopen(config, Cause::ProbeFailed, hint, now, rng),
-            Phase::Open(_) => {}
+            (Reported::Probe(of), Phase::Closed(_)) if of == self.generation => {
+                self.fail(config, hint, now, rng);
+            }
+            (Reported::Probe(of), Phase::HalfOpen(_)) if of == self.generation => {
+                self.reopen(config, Cause::ProbeFailed, hint, now, rng);
+            }
+            _ => {}
         }
     }
 
@@ -334,8 +335,7 @@ impl Breaker {
                     };
                     self.enter(Phase::Closed(Closed::new(config, pace, now)));
                 }
-                let generation = Some(self.generation);
-                return Receipt { generation };
+                return Receipt::new(Reported::Probe(self.generation));
             }
             Signal::Failure { hint } => self.reopen(config, Cause::ProbeFailed, hint, now, rng),
             Signal::Neutral => {}

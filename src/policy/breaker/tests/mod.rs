@@ -71,6 +71,7 @@ struct Run {
     config: BreakerConfig,
     breaker: Breaker,
     now: Timestamp,
+    asked: u32,
 }
 
 impl Run {
@@ -82,6 +83,7 @@ impl Run {
             config,
             breaker,
             now,
+            asked: 0,
         }
     }
 
@@ -90,6 +92,8 @@ impl Run {
     }
 
     fn ask(&mut self) -> Admission {
+        self.asked += 1;
+        assert!(self.asked < 100_000, "what the test waits for never comes");
         self.breaker.ask(&self.config, self.now, &mut least())
     }
 
@@ -175,9 +179,10 @@ impl Run {
     /// Lets as many probes succeed as close it.
     #[track_caller]
     fn close(&mut self) {
-        while self.state() != State::Closed {
+        for _ in 0..self.config.successes {
             self.call(WELL);
         }
+        assert_eq!(self.state(), State::Closed);
     }
 
     /// How long it is open now.
