@@ -18,6 +18,24 @@ pub enum Admission {
 ///
 /// It cannot be cloned, so no call is counted twice. One that is dropped instead counts as
 /// nothing; if it was a probe's, its place is lost until the lease ends.
+///
+/// ```
+/// use tower_relay::policy::{
+///     Rng, Timestamp,
+///     breaker::{Admission, Breaker, BreakerConfig},
+/// };
+///
+/// # struct Fixed;
+/// # impl Rng for Fixed {
+/// #     fn next_u64(&mut self) -> u64 { 0 }
+/// # }
+/// let (config, now) = (BreakerConfig::default(), Timestamp::ZERO);
+/// let mut breaker = Breaker::new(&config, now);
+/// let Admission::Pass(ticket) = breaker.ask(&config, now, &mut Fixed) else { panic!("closed") };
+/// assert!(!ticket.is_probe());
+/// breaker.release(ticket); // the caller went away
+/// assert_eq!(breaker.snapshot(&config, now).calls(), 0);
+/// ```
 #[derive(Debug, PartialEq, Eq)]
 #[must_use = "a call that passed must be reported or released"]
 pub struct Ticket {
@@ -60,6 +78,24 @@ pub(super) enum Reported {
 }
 
 /// Why a call must not be sent, and when to ask again.
+///
+/// ```
+/// use tower_relay::policy::{
+///     Rng, Timestamp,
+///     breaker::{Breaker, BreakerConfig, Mode, Refused},
+/// };
+///
+/// # struct Fixed;
+/// # impl Rng for Fixed {
+/// #     fn next_u64(&mut self) -> u64 { 0 }
+/// # }
+/// let (config, now) = (BreakerConfig::default(), Timestamp::ZERO);
+/// let mut breaker = Breaker::new(&config, now);
+/// breaker.set_mode(&config, Mode::ForcedOpen, now);
+/// let refusal = breaker.peek(&config, now, &mut Fixed).expect("it is open");
+/// assert_eq!(refusal.why(), Refused::Forced);
+/// assert_eq!(refusal.retry_after(), None);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Refusal {
     why: Refused,

@@ -83,11 +83,11 @@ impl BreakerConfig {
     /// How far back the window reaches: half a minute has twenty calls at two thirds of a call a
     /// second, and what is older says little about now.
     pub const DEFAULT_WINDOW: Duration = Duration::from_secs(30);
-    /// The share of failures that opens: with half of all calls lost, calling on costs more
-    /// than it brings, and retries, which hide less, no longer hide them.
+    /// The share of failures that opens: more than retries can hide. With half of all calls
+    /// lost, five attempts still lose one call in 32 and send twice the load.
     pub const DEFAULT_FAILURE_RATIO: f64 = 0.5;
-    /// The calls it takes for a ratio to count: of twenty calls that fail one time in five, half
-    /// fail by chance in three windows of a thousand.
+    /// The calls it takes for a ratio to count: where one call in five fails, half of twenty do
+    /// by chance in three cases of a thousand.
     pub const DEFAULT_MINIMUM: u32 = 20;
     /// The failures in a row that open: a dead endpoint shows after five calls instead of
     /// twenty, and one that fails one call in ten fails five in a row once in 100,000.

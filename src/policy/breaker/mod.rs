@@ -96,6 +96,7 @@
 //!
 //! # Known limits
 //!
+//! - An endpoint that hangs shows only when its calls end: bound their time inside the breaker.
 //! - Where calls run in parallel, "in a row" is the order in which they end.
 //! - An observing breaker lets calls pass that it would have refused. They are not counted, so
 //!   what it tells of an outage's end is what its own probes would have found.

@@ -46,6 +46,16 @@ pub struct Breaker {
 }
 
 /// What happened to a [`Breaker`], for logs and callbacks.
+///
+/// ```
+/// use tower_relay::policy::{Timestamp, breaker::{Breaker, BreakerConfig, Mode, Transition}};
+///
+/// let (config, now) = (BreakerConfig::default(), Timestamp::ZERO);
+/// let mut breaker = Breaker::new(&config, now);
+/// assert_eq!(breaker.next_transition(), None);
+/// breaker.set_mode(&config, Mode::ObserveOnly, now);
+/// assert_eq!(breaker.next_transition(), Some(Transition::ModeSet(Mode::ObserveOnly)));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
 #[non_exhaustive]

@@ -6,6 +6,25 @@ use super::window::{Counts, ONE};
 pub(super) const WHOLE: u32 = 1_000_000;
 
 /// Why a breaker opened.
+///
+/// ```
+/// use tower_relay::policy::{
+///     Rng, Timestamp,
+///     breaker::{Admission, Breaker, BreakerConfig, Cause, Signal},
+/// };
+///
+/// # struct Fixed;
+/// # impl Rng for Fixed {
+/// #     fn next_u64(&mut self) -> u64 { 0 }
+/// # }
+/// let (config, now) = (BreakerConfig::default(), Timestamp::ZERO);
+/// let mut breaker = Breaker::new(&config, now);
+/// while let Admission::Pass(ticket) = breaker.ask(&config, now, &mut Fixed) {
+///     breaker.report(&config, ticket, Signal::FAILURE, now, &mut Fixed);
+/// }
+/// let cause = breaker.snapshot(&config, now).cause();
+/// assert_eq!(cause, Some(Cause::ConsecutiveFailures));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Cause {
