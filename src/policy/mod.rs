@@ -19,6 +19,7 @@
 //! This module builds alone, with `--no-default-features`.
 
 mod backoff;
+pub mod breaker;
 mod budget;
 mod cost;
 mod error;
