@@ -22,6 +22,7 @@ mod backoff;
 mod budget;
 mod cost;
 mod error;
+pub mod limit;
 pub mod pool;
 mod quota;
 mod retry;
