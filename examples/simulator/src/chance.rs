@@ -26,8 +26,8 @@ impl Chance {
     /// Lognormal with a mean and a coefficient of variation.
     pub(crate) fn lognormal(&mut self, mean: f64, variation: f64) -> f64 {
         let variance = (1.0 + variation * variation).ln();
-        let normal = (-2.0 * (1.0 - self.even()).ln()).sqrt()
-            * (std::f64::consts::TAU * self.even()).cos();
+        let normal =
+            (-2.0 * (1.0 - self.even()).ln()).sqrt() * (std::f64::consts::TAU * self.even()).cos();
         (mean.ln() - variance / 2.0 + variance.sqrt() * normal).exp()
     }
 }

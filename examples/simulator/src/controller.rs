@@ -104,7 +104,9 @@ impl<A: LimitAlgorithm> Controller for Ours<A> {
 }
 
 pub(crate) fn fixed(limit: usize) -> Ours<Fixed> {
-    Ours(Fixed::new(NonZeroUsize::new(limit).unwrap_or(NonZeroUsize::MIN)))
+    Ours(Fixed::new(
+        NonZeroUsize::new(limit).unwrap_or(NonZeroUsize::MIN),
+    ))
 }
 
 /// How long a worker that was turned away waits.

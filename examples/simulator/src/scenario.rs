@@ -98,7 +98,13 @@ pub(crate) fn all() -> Vec<Scenario> {
             &[(0.0, 40.0)],
         ),
         s7,
-        saturated("S8", fifo(&fifty, 1.0, Some((60.0, 90.0))), 240.0, 0.0, &fifty),
+        saturated(
+            "S8",
+            fifo(&fifty, 1.0, Some((60.0, 90.0))),
+            240.0,
+            0.0,
+            &fifty,
+        ),
     ]
 }
 
@@ -199,8 +205,17 @@ pub(crate) fn varied() -> Vec<Scenario> {
         &steps,
     ));
     let steps = [(0.0, 15.0), (60.0, 60.0), (120.0, 30.0)];
-    list.push(saturated("S3 15, 60, 30", fifo(&steps, 1.0, None), 180.0, 0.0, &steps));
-    for (name, servers, mean) in [("4 servers of 1 s", 4.0, 1.0), ("4 servers of 4 s", 4.0, 4.0)] {
+    list.push(saturated(
+        "S3 15, 60, 30",
+        fifo(&steps, 1.0, None),
+        180.0,
+        0.0,
+        &steps,
+    ));
+    for (name, servers, mean) in [
+        ("4 servers of 1 s", 4.0, 1.0),
+        ("4 servers of 4 s", 4.0, 4.0),
+    ] {
         let servers = [(0.0, servers)];
         list.push(saturated(
             &format!("{name}"),

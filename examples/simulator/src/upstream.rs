@@ -84,7 +84,11 @@ const CROWDING: f64 = 0.004;
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Fate {
     /// It is served: first byte and end.
-    Served { first: Nanos, end: Nanos, size: u64 },
+    Served {
+        first: Nanos,
+        end: Nanos,
+        size: u64,
+    },
     Waits,
     /// For lack of room.
     Refused,
@@ -205,7 +209,10 @@ impl Server {
                 ..
             } => {
                 let is_long = chance.even() < at(long, now);
-                let tokens = if is_long { LONG } else { SHORT }.draw(chance).round().max(1.0);
+                let tokens = if is_long { LONG } else { SHORT }
+                    .draw(chance)
+                    .round()
+                    .max(1.0);
                 let first = now + nanos(first_token.draw(chance));
                 let slower = 1.0 + CROWDING * self.busy as f64;
                 Fate::Served {

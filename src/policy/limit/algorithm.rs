@@ -21,7 +21,8 @@ use crate::policy::Timestamp;
 ///         if sample.signal() != Signal::Loss || self.0 == 1 {
 ///             return None;
 ///         }
-///         let from = std::mem::replace(&mut self.0, self.0 / 2);
+///         let from = self.0;
+///         self.0 /= 2;
 ///         Some(Change::new(from, self.0, Reason::Loss))
 ///     }
 /// }

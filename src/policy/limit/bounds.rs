@@ -88,7 +88,7 @@ impl Bounds {
     /// The nearest allowed value; what is not a number becomes the lowest.
     pub(super) fn clamp(&self, limit: f64) -> f64 {
         // In this order NaN gives the minimum.
-        limit.min(self.max as f64).max(self.min as f64)
+        limit.max(self.min as f64).min(self.max as f64)
     }
 }
 
@@ -109,17 +109,21 @@ mod tests {
 
     #[test]
     fn bounds_that_cannot_work_are_refused_with_what_to_write() {
-        for (range, initial, expected) in [
+        for ((min, max), initial, expected) in [
             (
-                0..=5,
+                (0, 5),
                 1,
                 "min: with no call in flight nothing is ever learned; write at least 1",
             ),
-            (6..=5, 5, "max: 5 is below the lowest limit, 6; exchange them"),
-            (2..=5, 1, "initial: 1 is not within 2 to 5"),
-            (2..=5, 6, "initial: 6 is not within 2 to 5"),
+            (
+                (6, 5),
+                5,
+                "max: 5 is below the lowest limit, 6; exchange them",
+            ),
+            ((2, 5), 1, "initial: 1 is not within 2 to 5"),
+            ((2, 5), 6, "initial: 6 is not within 2 to 5"),
         ] {
-            let bounds = Bounds::new(range).and_then(|bounds| bounds.starting_at(initial));
+            let bounds = Bounds::new(min..=max).and_then(|bounds| bounds.starting_at(initial));
             assert_eq!(bounds.expect_err("it is refused").to_string(), expected);
         }
     }

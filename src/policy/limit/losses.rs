@@ -1,4 +1,4 @@
-use super::{Bounds, Reason, Sample};
+use super::{Bounds, Reason, Sample, Signal};
 use crate::policy::Timestamp;
 
 /// How far an algorithm without any sign of latency may go: what refusals and failures say.
@@ -6,12 +6,14 @@ use crate::policy::Timestamp;
 /// * **One cut per epoch.** A loss counts only if its call was sent after the last cut and under
 ///   a limit no higher than the present one: the others of a burst tell the same story. The
 ///   first cut is a tenth; when the next epoch loses too, a fifth, then two fifths, then halves.
-/// * **The ceiling is remembered.** Growth stops one below the level of the last loss until 512
-///   calls have succeeded, so that looking for more costs less than one refusal in 250
-///   calls. Then it goes one above, and twice as far each time a limit's worth succeeds.
-/// * **An outage is not a ceiling.** When calls only fail, the limit is halved once a quarter of
-///   it has failed in a row, and what it was before is remembered. The first success
-///   starts slow start up to there; whatever the outage said about ceilings is forgotten.
+/// * **The ceiling is remembered.** Growth stops one below the level of the last loss until 200
+///   calls have succeeded. Then it looks one above, and twice as far each time a limit's worth
+///   succeeds; a loss while it looks only takes back the look.
+/// * **An outage is not a ceiling.** When twice the limit's worth of calls have failed in a row,
+///   the limit is halved, and again with each quarter of it that fails; what it was before is
+///   remembered. The first success starts slow start up to there; whatever the outage said
+///   about ceilings is forgotten. Fewer would not do: while slow calls succeed, fast failures
+///   beside them look like an outage for a whole round trip.
 #[derive(Clone, Debug)]
 pub(super) struct Losses {
     bounds: Bounds,
@@ -40,9 +42,9 @@ pub(super) struct Losses {
 /// halve what is far above.
 const SHARES: [f64; 4] = [0.1, 0.2, 0.4, 0.5];
 
-/// Successes before the ceiling is tried again: a try costs a refusal or two, so at most four
-/// calls of a thousand are refused where the ceiling is real.
-const PATIENCE: u64 = 512;
+/// Successes before the ceiling is tried again: a try costs one refusal, so at most one call of
+/// two hundred is refused where the ceiling is real.
+const PATIENCE: u64 = 200;
 
 /// After this long it is tried again anyway, when a limit's worth of calls succeeded: a ceiling
 /// of long ago says little.
@@ -78,9 +80,10 @@ impl Losses {
         self.ceiling
     }
 
-    /// A call that was refused for lack of room: the new limit, if this is a cut.
-    pub(super) fn loss(
+    /// A call that did not succeed: the new limit, if this is a cut.
+    pub(super) fn setback(
         &mut self,
+        signal: Signal,
         sample: &Sample,
         limit: f64,
         now: Timestamp,
@@ -91,31 +94,24 @@ impl Losses {
         if let Some(cut) = self.streak(sample, limit, now) {
             return Some(cut);
         }
-        if self.is_down || sample.limit() > limit as usize {
+        if signal != Signal::Loss || self.is_down || sample.limit() > limit as usize {
             return None;
         }
         if self.clean >= limit as u64 {
             self.cuts = 0;
         }
         let level = limit.min(sample.in_flight() as f64);
-        let share = SHARES[self.cuts.min(SHARES.len() - 1)];
+        // What was only a look above the known ceiling costs no more than the look.
+        let was_look = self.probe > 0.0 && self.cuts == 0;
+        let share = if was_look {
+            0.0
+        } else {
+            SHARES[self.cuts.min(SHARES.len() - 1)]
+        };
         self.ceiling = self.bounds.clamp(level - 1.0);
         self.probe = 0.0;
         let cut = self.bounds.clamp((level * (1.0 - share)).min(level - 1.0));
         Some((self.cut(limit, cut, now), Reason::Loss))
-    }
-
-    /// A call that failed otherwise: the new limit, if it is one of many.
-    pub(super) fn failure(
-        &mut self,
-        sample: &Sample,
-        limit: f64,
-        now: Timestamp,
-    ) -> Option<(f64, Reason)> {
-        if sample.sent() < self.cut_at {
-            return None;
-        }
-        self.streak(sample, limit, now)
     }
 
     /// A call that succeeded: the limit to return to by slow start, if it ends an outage.
@@ -170,7 +166,12 @@ impl Losses {
         }
         self.streak_began = self.streak_began.min(sample.sent());
         self.streak += 1;
-        if self.streak < SHORTEST_STREAK.max(limit as usize / 4) {
+        let enough = if self.is_down {
+            limit as usize / 4
+        } else {
+            limit as usize * 2
+        };
+        if self.streak < enough.max(SHORTEST_STREAK) {
             return None;
         }
         self.streak = 0;

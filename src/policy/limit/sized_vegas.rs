@@ -8,9 +8,57 @@ use super::{
 };
 use crate::policy::Timestamp;
 
-/// As many calls as the server serves at once, and a few more: an estimate of its queue.
+/// As many calls as the server serves at once and a short line behind them, from an estimate of
+/// how many wait. **The default.**
 ///
-/// TODO
+/// By Little's law, calls that each wait longer by `w` at `x` calls a second are `x × w` in line.
+/// So the limit moves by the difference between that line and the one wanted, 0.8 times the root
+/// of the limit: in one step if the estimate is sharp, by less the vaguer it is. A refusal of the
+/// server cuts it as it does [`Aimd`](super::Aimd)'s limit, whose memory of the last ceiling and of
+/// outages it shares.
+///
+/// What a call waits is judged by its time to the first byte, which does not depend on how long
+/// the answer gets; with [`by_size`](Self::by_size) by the whole latency less what the answer's size
+/// explains.
+///
+/// * **Which latency.** The mean from the tenth to the sixtieth percentile of a window: a common
+///   wait moves all of it alike, a few very slow calls move it not at all. A window lasts until
+///   its standard error is half of the line wanted, so that it adapts to any rate, and at
+///   least a round trip.
+/// * **Longer than what.** Than the same mean when nobody waits. That is never a minimum: a
+///   minimum of noise goes ever lower. It is measured by probes: the limit goes below what the
+///   server serves for a moment. If the latency falls in proportion, everybody still waited,
+///   and the probe goes on deeper; if it does not fall at all, the server itself became slower, and
+///   the limit returns to where it was. A long line starts a probe too, so a mix of longer calls
+///   is told from congestion before it costs anything. Probes take a thirtieth of the time at
+///   most, and none while no line is seen.
+/// * **Growth** starts by doubling and again gathers speed while no line shows. Only windows
+///   in which most calls were sent at nine tenths of the limit or more raise it.
+///
+/// Sources: TCP Vegas (Brakmo and Peterson 1995: the queue from the latency above the least one),
+/// BBR (Cardwell and others 2016: the bandwidth-delay product in one step, probes of the
+/// unloaded latency by draining), square-root staffing (Halfin and Whitt 1981) for the line.
+/// Deviations: a trimmed mean and its error instead of minima, the line from the rate instead of the
+/// window, steps weighted by their certainty instead of by one, and everything about losses.
+///
+/// ```
+/// use std::time::Duration;
+/// use tower_relay::policy::{Timestamp, limit::{LimitAlgorithm, Sample, Signal, SizedVegas}};
+///
+/// let mut limit = SizedVegas::default();
+/// let mut now = Timestamp::ZERO;
+/// for _ in 0..40 {
+///     // As many calls as it allows, each answered after 300 ms: nobody waits.
+///     let in_flight = limit.limit();
+///     for _ in 0..in_flight {
+///         let sample = Sample::new(Signal::Success, now, in_flight, in_flight)
+///             .first_byte(Duration::from_millis(300));
+///         limit.record(&sample, now + Duration::from_millis(300));
+///     }
+///     now = now + Duration::from_millis(300);
+/// }
+/// assert!(limit.limit() > 100);
+/// ```
 #[derive(Clone, Debug)]
 pub struct SizedVegas {
     bounds: Bounds,
@@ -24,6 +72,8 @@ pub struct SizedVegas {
     round_trip: f64,
     /// Windows in a row without a queue.
     clear: i32,
+    /// The queue, averaged over some windows.
+    mean_queue: f64,
     /// The next look without a queue.
     probe_due: Timestamp,
 }
@@ -41,14 +91,14 @@ enum Phase {
 #[derive(Clone, Copy, Debug)]
 struct Probe {
     began: Timestamp,
-    /// What was seen at the limit before.
+    /// The limit before.
     back_to: f64,
-    rate: f64,
-    mean: f64,
-    /// The limit and the latency of the last stage.
+    /// The limit, the rate and the latency of the last stage.
     stage_limit: f64,
+    stage_rate: f64,
     stage_mean: f64,
     stage_variance: f64,
+    stages: u32,
 }
 
 /// The latency when nobody waits.
@@ -81,23 +131,50 @@ impl Baseline {
     }
 }
 
-/// The queue to keep, in square roots of the limit: chance moves the number of calls that a
-/// server holds by about its root, so a shorter queue runs dry and a longer one only waits.
+/// The line to keep, in square roots of the limit: chance moves the number of calls that a server
+/// holds by about its root, so a shorter line runs dry and a longer one only waits.
 const TARGET: f64 = 0.8;
+
+/// Fewest calls in a window: below, its error cannot be told.
 const FEWEST: u32 = 16;
+
+/// Most calls in a window, in limits: what is still vague then is so by nature.
 const MOST_ROUNDS: f64 = 8.0;
+
+/// Calls after which a new reading of the baseline replaces the old: some five probes.
 const BASELINE_MEMORY: f64 = 1_024.0;
+
+/// A probe's share of what the server serves: enough below to empty the line, whatever the
+/// estimate's error, and little to lose.
 const DEPTH: f64 = 0.9;
+
+/// The lowest share of the limit that one stage of a probe goes down to: a mistaken one then
+/// costs half of the throughput for a moment, and five stages reach a thirtieth.
 const DEEPEST: f64 = 0.5;
+
+/// Between two probes lies this many times what the last one took: at a tenth of the throughput
+/// each, they cost a third of a percent.
 const PROBE_SHARE: u32 = 30;
+
+/// The share of a whole fall in latency that says that everybody still waits: an empty line
+/// gives at most half of it, with errors of a tenth.
 const PROPORTIONAL: f64 = 0.75;
+
+/// Share of the way to the last ceiling that a window without a line makes.
+const CATCH_UP: f64 = 0.25;
+
+/// Share of a window in the mean line, which decides whether it is time for a probe.
+const QUEUE_SHARE: f64 = 0.25;
+
+/// Share of a call in the mean round trip.
+const ROUND_TRIP_SHARE: f64 = 1.0 / 16.0;
 
 impl SizedVegas {
     /// Starts at the first limit of `bounds`.
     #[must_use]
     pub fn new(bounds: Bounds) -> Self {
         let mut window = Window::new();
-        window.reopen(Timestamp::ZERO, 4);
+        window.reopen(Timestamp::ZERO, bounds.initial() as u32);
         Self {
             bounds,
             limit: bounds.initial() as f64,
@@ -110,11 +187,17 @@ impl SizedVegas {
             sizing: None,
             round_trip: 0.0,
             clear: 0,
+            mean_queue: 0.0,
             probe_due: Timestamp::ZERO,
         }
     }
 
-    /// Judges by the whole latency, less what the [size](Sample::size) explains.
+    /// Judges by the whole latency, less what the [size](Sample::size) explains: for answers
+    /// that come at once, so that their first byte says nothing. A call of unknown size counts as
+    /// one of size zero.
+    ///
+    /// A server that becomes slower with each call it works on, while it still gets more done,
+    /// looks a little like one with a line this way; by the first byte it does not.
     #[must_use]
     pub fn by_size(mut self) -> Self {
         self.sizing = Some(Sizing::default());
@@ -124,15 +207,23 @@ impl SizedVegas {
     fn success(&mut self, sample: &Sample, now: Timestamp) -> Option<Reason> {
         if let Some(before) = self.losses.success(sample, now) {
             self.phase = Phase::SlowStart { until: before };
-            self.restart(now, now);
+            self.restart(now);
         }
         let latency = self.latency(sample)?;
-        let weight = if self.round_trip == 0.0 { 1.0 } else { 1.0 / 16.0 };
-        self.round_trip += weight * (latency - self.round_trip);
+        let share = if self.round_trip == 0.0 {
+            1.0
+        } else {
+            ROUND_TRIP_SHARE
+        };
+        self.round_trip += share * (latency - self.round_trip);
         if !self
             .window
             .add(latency, sample.is_at_limit(), sample.sent(), now)
         {
+            return None;
+        }
+        let is_young = now.since(self.window.opened()).as_secs_f64() < self.round_trip;
+        if matches!(self.phase, Phase::Steady) && is_young {
             return None;
         }
         let rate = self.window.rate(now)?;
@@ -184,7 +275,7 @@ impl SizedVegas {
             Some(baseline) => baseline.merge(centre),
         }
         if !self.window.is_saturated() {
-            self.restart_steady(now);
+            self.reopen(now);
             return None;
         }
         let most = until.min(self.losses.cap());
@@ -193,7 +284,7 @@ impl SizedVegas {
             self.phase = Phase::Steady;
         }
         self.move_to(next.max(self.limit));
-        self.restart(now, now);
+        self.restart(now);
         Some(Reason::Room)
     }
 
@@ -201,16 +292,18 @@ impl SizedVegas {
         let (queue, error) = self.queue(centre, rate);
         let target = self.target();
         let off = queue - target;
-        let enough = error <= target / 2.0
+        let is_limited = queue > target / 3.0;
+        // Below the level of the last loss the server has already shown that it has room.
+        let known_room = if self.losses.ceiling().is_finite() && !is_limited {
+            (self.losses.cap() - self.limit).max(0.0)
+        } else {
+            0.0
+        };
+        let is_certain = error <= target / 2.0
             || off.abs() > 3.0 * error
             || f64::from(self.window.count()) >= MOST_ROUNDS * self.limit.max(4.0);
-        let round = now.since(self.window.opened()).as_secs_f64() >= self.round_trip;
-        if !enough || !round {
-            if enough {
-                self.window.look_soon();
-            } else {
-                self.window.look_later();
-            }
+        if !is_certain && known_room == 0.0 {
+            self.window.look_later();
             return None;
         }
         if !self.window.is_saturated() {
@@ -220,32 +313,39 @@ impl SizedVegas {
                 }
             }
             self.clear = 0;
-            self.restart_steady(now);
+            self.reopen(now);
             return None;
         }
-        if off > target + 2.0 * error {
+        self.mean_queue += QUEUE_SHARE * (queue - self.mean_queue);
+        let is_due = self.mean_queue > target / 2.0 && now >= self.probe_due;
+        let is_long = off > target + 2.0 * error;
+        if self.limit > self.bounds.min() as f64 && (is_long || (is_limited && is_due)) {
             return self.start_probe(queue, centre, rate, now);
         }
-        let is_limited = queue > target / 3.0;
-        if is_limited && now >= self.probe_due {
-            return self.start_probe(queue, centre, rate, now);
-        }
-        self.clear = if is_limited { 0 } else { (self.clear + 1).min(6) };
-        let certain = off * off / (off * off + 4.0 * error * error);
-        let step = -off * certain;
-        let next = if step > 0.0 {
-            let step = step * f64::from(self.clear.max(1) - 1).exp2();
-            (self.limit + step.min(self.limit / 2.0)).min(self.losses.cap().max(self.limit))
+        self.clear = if is_limited {
+            0
         } else {
-            self.limit + step
+            (self.clear + 1).min(6)
         };
-        let is_large = (next - self.limit).abs() > self.limit / 10.0;
-        let reason = if step > 0.0 { Reason::Room } else { Reason::Queue };
-        self.move_to(next);
-        if is_large {
-            self.restart(now, now);
+        let certain = off * off / (off * off + 4.0 * error * error);
+        let (step, reason) = if known_room > 0.0 {
+            (
+                known_room.min((known_room * CATCH_UP).max(1.0)),
+                Reason::Room,
+            )
+        } else if off < 0.0 {
+            let step = -off * certain * f64::from(self.clear.max(1) - 1).exp2();
+            let most = (self.losses.cap() - self.limit).max(0.0);
+            (step.min(self.limit / 2.0).min(most), Reason::Room)
         } else {
-            self.restart_steady(now);
+            (-off * certain, Reason::Queue)
+        };
+        let is_large = step.abs() > self.limit / 10.0;
+        self.move_to(self.limit + step);
+        if is_large {
+            self.restart(now);
+        } else {
+            self.reopen(now);
         }
         Some(reason)
     }
@@ -261,24 +361,18 @@ impl SizedVegas {
         self.phase = Phase::Probe(Probe {
             began: now,
             back_to: self.limit,
-            rate,
-            mean: centre.mean,
             stage_limit: self.limit,
+            stage_rate: rate,
             stage_mean: centre.mean,
             stage_variance: centre.variance,
+            stages: 0,
         });
         self.move_to(below.floor());
-        self.restart(now, now + self.settling());
+        self.restart_probe(now);
         Some(Reason::Probe)
     }
 
-    fn probe(
-        &mut self,
-        probe: Probe,
-        centre: Centre,
-        rate: f64,
-        now: Timestamp,
-    ) -> Option<Reason> {
+    fn probe(&mut self, probe: Probe, centre: Centre, rate: f64, now: Timestamp) -> Option<Reason> {
         let (queue, _) = self.queue(centre, rate);
         let target = TARGET * probe.back_to.sqrt();
         let error = rate * centre.variance.sqrt();
@@ -291,27 +385,26 @@ impl SizedVegas {
         let fall = probe.stage_mean - centre.mean;
         let fall_error = (probe.stage_variance + centre.variance).sqrt();
         let whole_fall = (probe.stage_limit - self.limit) / rate;
-        let is_known = self.baseline.is_some_and(|baseline| {
-            baseline.is_confirmed
-                && centre.mean - baseline.mean
-                    <= 2.0 * (baseline.variance + centre.variance).sqrt()
+        let still_falls = fall >= PROPORTIONAL * whole_fall && fall > 2.0 * fall_error;
+        // What was seen before the probe may have been on its way up: only two stages prove
+        // that the server itself became slower.
+        let is_above = self.baseline.is_some_and(|baseline| {
+            centre.mean - baseline.mean > 3.0 * (baseline.variance + centre.variance).sqrt()
         });
         let is_deeper_possible = self.limit > self.bounds.min() as f64;
-        if !is_known
-            && is_deeper_possible
-            && fall >= PROPORTIONAL * whole_fall
-            && fall > 2.0 * fall_error
-        {
+        if is_deeper_possible && (still_falls || (is_above && probe.stages == 0)) {
             self.phase = Phase::Probe(Probe {
                 stage_limit: self.limit,
+                stage_rate: rate,
                 stage_mean: centre.mean,
                 stage_variance: centre.variance,
+                stages: probe.stages + 1,
                 ..probe
             });
             let below = ((self.limit - queue) * DEPTH)
                 .clamp(self.limit * DEEPEST, (self.limit - 1.0).max(1.0));
             self.move_to(below.floor());
-            self.restart(now, now + self.settling());
+            self.restart_probe(now);
             return Some(Reason::Probe);
         }
         let baseline = match self.baseline {
@@ -326,46 +419,50 @@ impl SizedVegas {
             _ => Baseline::of(centre, true),
         };
         self.baseline = Some(baseline);
-        // What waited before, by what is known now.
-        let waited = (probe.rate * (probe.mean - baseline.mean)).clamp(0.0, probe.back_to);
-        let next = if waited > 0.0 {
-            probe.back_to - waited + TARGET * (probe.back_to - waited).max(1.0).sqrt()
-        } else {
+        // What waited at the stage before, by what is known now.
+        let waited = probe.stage_rate * (probe.stage_mean - baseline.mean);
+        let next = if is_above {
             probe.back_to
+        } else if waited > 0.0 {
+            let served = (probe.stage_limit - waited).max(1.0);
+            served + TARGET * served.sqrt()
+        } else {
+            probe.stage_limit
         };
-        self.move_to(next.min(probe.back_to.max(self.limit)));
+        self.move_to(next.min(probe.back_to).max(self.limit));
         self.probe_due = now + now.since(probe.began) * PROBE_SHARE;
         self.phase = Phase::Steady;
         self.clear = 0;
-        self.restart(now, now + self.settling());
+        self.restart(now);
         Some(Reason::ProbeEnd)
-    }
-
-    fn settling(&self) -> Duration {
-        Duration::try_from_secs_f64(self.round_trip).unwrap_or(Duration::MAX)
     }
 
     fn move_to(&mut self, limit: f64) {
         self.limit = self.bounds.clamp(limit);
     }
 
-    /// A new window, of calls sent from now on alone.
-    fn restart(&mut self, since: Timestamp, settled: Timestamp) {
-        let first = match self.phase {
-            Phase::SlowStart { .. } => ((self.limit / 2.0) as u32).max(4),
-            _ => FEWEST,
-        };
-        self.window.reopen(settled, first);
-        self.window.only(since, settled);
+    /// A new window that begins a round trip from now: what finishes then was sent under the new
+    /// limit, but for the slowest, and their exact latencies do not count. Counting only calls
+    /// sent from now on would count too few slow ones.
+    fn restart(&mut self, now: Timestamp) {
+        self.reopen(now + self.round_trips(1.0));
     }
 
-    /// A new window of whatever finishes from now on.
-    fn restart_steady(&mut self, now: Timestamp) {
+    /// As [`restart`](Self::restart), but later: first the line at the server has to go.
+    fn restart_probe(&mut self, now: Timestamp) {
+        self.reopen(now + self.round_trips(2.0));
+    }
+
+    fn round_trips(&self, number: f64) -> Duration {
+        Duration::try_from_secs_f64(self.round_trip * number).unwrap_or(Duration::MAX)
+    }
+
+    fn reopen(&mut self, from: Timestamp) {
         let first = match self.phase {
             Phase::SlowStart { .. } => ((self.limit / 2.0) as u32).max(4),
             _ => FEWEST,
         };
-        self.window.reopen(now, first);
+        self.window.reopen(from, first);
     }
 }
 
@@ -387,15 +484,11 @@ impl LimitAlgorithm for SizedVegas {
             Signal::Success => self.success(sample, now)?,
             Signal::Neutral => return None,
             signal => {
-                let (limit, reason) = if signal == Signal::Loss {
-                    self.losses.loss(sample, self.limit, now)?
-                } else {
-                    self.losses.failure(sample, self.limit, now)?
-                };
+                let (limit, reason) = self.losses.setback(signal, sample, self.limit, now)?;
                 self.limit = limit;
                 self.phase = Phase::Steady;
                 self.clear = 0;
-                self.restart(now, now);
+                self.restart(now);
                 reason
             }
         };

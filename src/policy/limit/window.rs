@@ -11,17 +11,11 @@ pub(super) struct Window {
     /// Used buckets lie in `lowest..=highest`.
     lowest: usize,
     highest: usize,
-    /// Latencies counted.
     count: u32,
     /// Of those, calls sent at the limit.
     at_limit: u32,
-    /// All successes since `opened`, whenever sent.
-    finished: u32,
+    /// What finishes before is not counted.
     opened: Timestamp,
-    /// Calls sent before are not counted.
-    since: Timestamp,
-    /// Calls that finish before are not counted.
-    settled: Timestamp,
     /// The count at which to look again.
     next_look: u32,
 }
@@ -58,10 +52,7 @@ impl Window {
             highest: 0,
             count: 0,
             at_limit: 0,
-            finished: 0,
             opened: Timestamp::ZERO,
-            since: Timestamp::ZERO,
-            settled: Timestamp::ZERO,
             next_look: 0,
         }
     }
@@ -75,15 +66,8 @@ impl Window {
         self.highest = 0;
         self.count = 0;
         self.at_limit = 0;
-        self.finished = 0;
         self.opened = now;
         self.next_look = first_look;
-    }
-
-    /// Counts only calls sent from `since` on that finish from `settled` on.
-    pub(super) const fn only(&mut self, since: Timestamp, settled: Timestamp) {
-        self.since = since;
-        self.settled = settled;
     }
 
     /// Takes in a success. Whether there are enough to look at.
@@ -94,14 +78,10 @@ impl Window {
         sent: Timestamp,
         now: Timestamp,
     ) -> bool {
-        if self.finished == 0 && self.opened == Timestamp::ZERO {
+        if self.count == 0 && self.opened == Timestamp::ZERO {
             self.opened = sent;
         }
-        if now < self.settled {
-            return false;
-        }
-        self.finished = self.finished.saturating_add(1);
-        if sent < self.since {
+        if now < self.opened {
             return false;
         }
         let position = (latency.max(0.0).to_bits() >> SHIFT).saturating_sub(FIRST);
@@ -116,12 +96,11 @@ impl Window {
 
     /// Look again when there are twice as many.
     pub(super) const fn look_later(&mut self) {
-        self.next_look = if self.count < 2 { 2 } else { self.count.saturating_mul(2) };
-    }
-
-    /// Look again at the next one.
-    pub(super) const fn look_soon(&mut self) {
-        self.next_look = self.count.saturating_add(1);
+        self.next_look = if self.count < 2 {
+            2
+        } else {
+            self.count.saturating_mul(2)
+        };
     }
 
     pub(super) const fn count(&self) -> u32 {
@@ -140,7 +119,7 @@ impl Window {
     /// Successes a second, if any time has passed.
     pub(super) fn rate(&self, now: Timestamp) -> Option<f64> {
         let seconds = now.since(self.opened).as_secs_f64();
-        (seconds > 0.0).then(|| f64::from(self.finished) / seconds)
+        (seconds > 0.0).then(|| f64::from(self.count) / seconds)
     }
 
     /// Where the latencies lie; `None` without any.
@@ -163,7 +142,7 @@ impl Window {
                 let middle = at(f64::midpoint(first, last));
                 sum += middle * (last - first);
                 squares += middle * middle * (last - first);
-                low = low.or(Some(at(first)));
+                low = low.or_else(|| Some(at(first)));
                 high = at(last);
             }
             below = above;
@@ -248,6 +227,10 @@ mod tests {
         window.reopen(Timestamp::from_nanos(5), 1);
         assert_eq!(window.centre(), None);
         assert_eq!(window.counts.iter().sum::<u32>(), 0);
-        assert_eq!(window.rate(Timestamp::from_nanos(5)), None, "no time passed");
+        assert_eq!(
+            window.rate(Timestamp::from_nanos(5)),
+            None,
+            "no time passed"
+        );
     }
 }

@@ -71,7 +71,11 @@ impl Envoy {
         let gradient = (self.least * 1.25 / sample).clamp(0.5, 2.0);
         let limit = self.limit * gradient;
         self.limit = (limit + limit.sqrt()).floor().clamp(LEAST, MOST);
-        self.at_least = if self.limit <= LEAST { self.at_least + 1 } else { 0 };
+        self.at_least = if self.limit <= LEAST {
+            self.at_least + 1
+        } else {
+            0
+        };
         if self.at_least >= 5 {
             self.measure_least(now);
         }

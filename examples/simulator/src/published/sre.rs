@@ -39,7 +39,11 @@ impl AdaptiveThrottling {
         }
         self.requests += requests;
         self.accepts += accepts;
-        while self.seconds.front().is_some_and(|old| old.0 + 120 <= second) {
+        while self
+            .seconds
+            .front()
+            .is_some_and(|old| old.0 + 120 <= second)
+        {
             if let Some((_, requests, accepts)) = self.seconds.pop_front() {
                 self.requests -= requests;
                 self.accepts -= accepts;
