@@ -23,6 +23,7 @@ pub mod breaker;
 mod budget;
 mod cost;
 mod error;
+pub mod limit;
 pub mod pool;
 mod quota;
 mod retry;
