@@ -82,6 +82,8 @@ pub mod policy;
 mod admit;
 #[cfg(feature = "_service")]
 pub mod call;
+#[cfg(feature = "circuit-breaker")]
+pub mod circuit_breaker;
 #[cfg(feature = "_service")]
 mod clock;
 #[cfg(feature = "_service")]

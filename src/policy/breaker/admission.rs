@@ -160,6 +160,10 @@ impl Refusal {
         retry_after: None,
     };
 
+    /// Of a call that may pass when it asks again.
+    #[cfg(feature = "circuit-breaker")]
+    pub(crate) const AT_ONCE: Self = Self::new(Refused::HalfOpen, Duration::from_millis(1));
+
     pub(super) const fn new(why: Refused, retry_after: Duration) -> Self {
         Self {
             why,

@@ -124,6 +124,13 @@ impl Breaker {
         Admission::Pass(Ticket::new(role, self.generation))
     }
 
+    /// Whether it is closed, and so refuses nothing but what a ramp does.
+    #[must_use]
+    #[inline]
+    pub const fn is_closed(&self) -> bool {
+        matches!(self.phase, Phase::Closed(_)) && !matches!(self.mode, Mode::ForcedOpen)
+    }
+
     /// Whether a call would be refused now, and how; takes no place and changes nothing. What a
     /// ramp would refuse it does not know, because that is a matter of turns.
     #[must_use]
