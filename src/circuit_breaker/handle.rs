@@ -110,6 +110,14 @@ impl Shared {
         self.refuse(refusal)
     }
 
+    /// Whether it is closed and has counted nothing of late.
+    pub(super) fn is_pristine(&self) -> bool {
+        let snapshot = self.lock().breaker.snapshot(self.config(), clock::now());
+        snapshot.state() == breaker::State::Closed
+            && snapshot.mode() == self.config().starting_mode()
+            && snapshot.calls() == 0
+    }
+
     fn with<T>(&self, work: impl FnOnce(&mut Core, &BreakerConfig) -> T) -> T {
         let (result, transition) = {
             let mut core = self.lock();

@@ -2,12 +2,19 @@
 
 #[cfg(feature = "key-rotation")]
 use super::Credential;
-#[cfg(any(feature = "rate-limit", feature = "key-rotation", feature = "retry"))]
+#[cfg(any(
+    feature = "rate-limit",
+    feature = "key-rotation",
+    feature = "circuit-breaker",
+    feature = "retry"
+))]
 use super::Http;
 #[cfg(feature = "key-rotation")]
 use crate::key_rotation::{KeyPool, KeyRotationLayer};
 #[cfg(feature = "retry")]
 use crate::retry::RetryLayer;
+#[cfg(feature = "circuit-breaker")]
+use crate::{circuit_breaker::CircuitBreakerLayer, policy::breaker::BreakerConfig};
 #[cfg(feature = "rate-limit")]
 use crate::{policy::Quota, rate_limit::RateLimitLayer};
 
@@ -26,6 +33,23 @@ impl RateLimitLayer<Http> {
     #[must_use]
     pub fn http(quota: Quota) -> Self {
         RateLimitLayer::new(quota).protocol(Http)
+    }
+}
+
+#[cfg(feature = "circuit-breaker")]
+impl CircuitBreakerLayer<Http> {
+    /// A breaker for an HTTP client: 5xx, 529 and what breaks off are failures, 429 and what the
+    /// caller did wrong are not.
+    ///
+    /// ```
+    /// use tower_relay::{circuit_breaker::CircuitBreakerLayer, policy::breaker::BreakerConfig};
+    ///
+    /// let layer = CircuitBreakerLayer::http(BreakerConfig::default());
+    /// assert_eq!(layer.handle().refused(), 0);
+    /// ```
+    #[must_use]
+    pub fn http(config: BreakerConfig) -> Self {
+        CircuitBreakerLayer::new(config).protocol(Http)
     }
 }
 

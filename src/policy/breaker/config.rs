@@ -114,6 +114,12 @@ impl BreakerConfig {
     /// one, and a second later nobody notices any more. What starts cold wants longer.
     pub const DEFAULT_RAMP: Duration = Duration::from_secs(1);
 
+    /// The mode that a breaker begins in.
+    #[must_use]
+    pub const fn starting_mode(&self) -> Mode {
+        self.mode
+    }
+
     /// The default configuration, to be changed.
     pub const fn builder() -> BreakerConfigBuilder {
         BreakerConfigBuilder {
