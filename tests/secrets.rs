@@ -34,7 +34,7 @@ use tokio::{
 use tower::{Layer, Service, ServiceExt, service_fn};
 use tower_relay::{
     error::{BoxError, KeyFailed, Rejected},
-    http::{Credential, Endpoint, Http, Stack, stack},
+    http::{Credential, Endpoint, Http, StackLayer, stack},
     key_rotation::{self, KeyPool, KeyPoolBuilder, KeyRotationLayer, Source},
     outcome::{Outcome, Verdict},
     policy::{Backoff, Growth, Quota, RetryPolicy},
@@ -234,7 +234,7 @@ impl World {
         pool
     }
 
-    fn stack(&self, names: &[&str], format: Format) -> Stack {
+    fn stack(&self, names: &[&str], format: Format) -> StackLayer {
         let (first, second) = (self.printed.clone(), self.printed.clone());
         stack(self.pool(names), format.credential())
             .retry(|layer| {

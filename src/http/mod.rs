@@ -91,7 +91,7 @@
 //! 4. *Request*: [`Deadline`] and [`Resends`] are extensions of the request. They cost a map
 //!    when they are used; a [`Call`](crate::call::Call) carries the same beside the request.
 //!
-//! A refusal of this crate becomes a response, 429 or 413, by `Response::from(&rejected)`.
+//! A refusal of this crate becomes a response, 429, 413 or 503, by `Response::from(&rejected)`.
 //!
 //! # Limits
 //!
@@ -120,7 +120,8 @@ mod value;
 
 #[cfg(feature = "stack")]
 pub use self::stack::{
-    Boxed, BoxedStack, Stack, StackKeyRotationLayer, StackRetryLayer, StackService, stack,
+    BoxedStackLayer, BoxedStackService, StackKeyRotationLayer, StackLayer, StackRetryLayer,
+    StackService, stack,
 };
 pub use self::{
     body::{ReadEnding, Report, ResponseBody},

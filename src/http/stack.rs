@@ -19,17 +19,17 @@ use crate::{
     retry::{Retry, RetryHandle, RetryLayer},
 };
 
-/// The retry layer of a [`Stack`].
+/// The retry layer of a [`StackLayer`].
 pub type StackRetryLayer = RetryLayer<AssumeIdempotent<Noted<Http>>>;
-/// The key rotation of a [`Stack`].
+/// The key rotation of a [`StackLayer`].
 pub type StackKeyRotationLayer = KeyRotationLayer<Noted<Credential<Http>>>;
-/// What a [`Stack`] makes of a client.
+/// What a [`StackLayer`] makes of a client.
 pub type StackService<S, R = JsonFacts> = WithFacts<
     Retry<KeyRotation<RequestOnly<S>, Noted<Credential<Http>>>, AssumeIdempotent<Noted<Http>>>,
     R,
 >;
-/// What a boxed [`Stack`] makes of a client: one type, whatever the client is.
-pub type BoxedStack<Q, D> =
+/// What a boxed [`StackLayer`] makes of a client: one type, whatever the client is.
+pub type BoxedStackService<Q, D> =
     BoxCloneSyncService<Request<Q>, Response<BoxBody<D, BoxError>>, BoxError>;
 
 /// The recommended layers before a client of a language model: the facts of a request are read
@@ -76,25 +76,25 @@ pub type BoxedStack<Q, D> =
 /// ```
 #[derive(Clone)]
 #[must_use = "a layer does nothing until it is put before a client"]
-pub struct Stack<R = JsonFacts> {
+pub struct StackLayer<R = JsonFacts> {
     facts: R,
     retry: StackRetryLayer,
     key_rotation: StackKeyRotationLayer,
 }
 
 /// The recommended layers over `pool`, whose keys go where `credential` says.
-pub fn stack(pool: KeyPool, credential: Credential<Http>) -> Stack {
-    Stack {
+pub fn stack(pool: KeyPool, credential: Credential<Http>) -> StackLayer {
+    StackLayer {
         facts: JsonFacts::new(),
         retry: RetryLayer::http().noted().assume_idempotent(),
         key_rotation: KeyRotationLayer::new(pool).protocol(credential).noted(),
     }
 }
 
-impl<R> Stack<R> {
+impl<R> StackLayer<R> {
     /// Reads the facts of requests with another reader. Default: [`JsonFacts::new`].
-    pub fn facts<Q>(self, facts: Q) -> Stack<Q> {
-        Stack {
+    pub fn facts<Q>(self, facts: Q) -> StackLayer<Q> {
+        StackLayer {
             facts,
             retry: self.retry,
             key_rotation: self.key_rotation,
@@ -104,8 +104,8 @@ impl<R> Stack<R> {
     /// Changes the retry layer. Default: [`RetryLayer::http`] for calls that may be repeated.
     ///
     /// ```
-    /// # use tower_relay::{http::Stack, policy::{InvalidConfig, RetryPolicy}};
-    /// # fn set(stack: Stack) -> Result<Stack, InvalidConfig> {
+    /// # use tower_relay::{http::StackLayer, policy::{InvalidConfig, RetryPolicy}};
+    /// # fn set(stack: StackLayer) -> Result<StackLayer, InvalidConfig> {
     /// let policy = RetryPolicy::builder().attempts(3).build()?;
     /// Ok(stack.retry(|layer| layer.policy(policy)))
     /// # }
@@ -120,8 +120,8 @@ impl<R> Stack<R> {
     ///
     /// ```
     /// # use std::time::Duration;
-    /// # use tower_relay::http::Stack;
-    /// # fn set(stack: Stack) -> Stack {
+    /// # use tower_relay::http::StackLayer;
+    /// # fn set(stack: StackLayer) -> StackLayer {
     /// stack.key_rotation(|layer| layer.concurrency(64).max_wait(Duration::from_secs(600)))
     /// # }
     /// ```
@@ -133,7 +133,8 @@ impl<R> Stack<R> {
         self
     }
 
-    /// A handle to the pool.
+    /// A handle to the pool as it is set now: a later setting of the
+    /// [`key_rotation`](Self::key_rotation) makes a new one.
     #[must_use]
     pub fn handle(&self) -> KeyRotationHandle {
         self.key_rotation.handle()
@@ -153,28 +154,28 @@ impl<R> Stack<R> {
     /// use bytes::Bytes;
     /// use http_body_util::Full;
     /// use tower::{Layer, ServiceExt};
-    /// use tower_relay::{error::BoxError, http::{BoxedStack, Stack}};
+    /// use tower_relay::{error::BoxError, http::{BoxedStackService, StackLayer}};
     ///
     /// struct Client {
-    ///     service: BoxedStack<Full<Bytes>, Bytes>,
+    ///     service: BoxedStackService<Full<Bytes>, Bytes>,
     /// }
     ///
-    /// # fn build(stack: Stack) -> Client {
+    /// # fn build(stack: StackLayer) -> Client {
     /// # let client = tower::service_fn(async |_: http::Request<Full<Bytes>>| {
     /// #     Ok::<_, BoxError>(http::Response::new(Full::<Bytes>::from("{}")))
     /// # });
     /// Client { service: stack.boxed().layer(client) }
     /// # }
     /// ```
-    pub fn boxed<Q>(self) -> Boxed<Q, R> {
-        Boxed {
+    pub fn boxed<Q>(self) -> BoxedStackLayer<Q, R> {
+        BoxedStackLayer {
             stack: self,
             request: PhantomData,
         }
     }
 }
 
-impl<S, R: Clone> Layer<S> for Stack<R> {
+impl<S, R: Clone> Layer<S> for StackLayer<R> {
     type Service = StackService<S, R>;
 
     fn layer(&self, client: S) -> Self::Service {
@@ -184,35 +185,35 @@ impl<S, R: Clone> Layer<S> for Stack<R> {
     }
 }
 
-impl<R> fmt::Debug for Stack<R> {
+impl<R> fmt::Debug for StackLayer<R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Stack")
+        f.debug_struct("StackLayer")
             .field("retry", &self.retry)
             .field("key_rotation", &self.key_rotation)
             .finish_non_exhaustive()
     }
 }
 
-/// A [`Stack`] whose service has one type; made by [`Stack::boxed`].
+/// A [`StackLayer`] whose service has one type; made by [`StackLayer::boxed`].
 #[must_use = "a layer does nothing until it is put before a client"]
-pub struct Boxed<Q, R = JsonFacts> {
-    stack: Stack<R>,
+pub struct BoxedStackLayer<Q, R = JsonFacts> {
+    stack: StackLayer<R>,
     request: PhantomData<fn(Q)>,
 }
 
-impl<Q, R: Clone> Clone for Boxed<Q, R> {
+impl<Q, R: Clone> Clone for BoxedStackLayer<Q, R> {
     fn clone(&self) -> Self {
         self.stack.clone().boxed()
     }
 }
 
-impl<Q, R> fmt::Debug for Boxed<Q, R> {
+impl<Q, R> fmt::Debug for BoxedStackLayer<Q, R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Boxed").field(&self.stack).finish()
+        f.debug_tuple("BoxedStackLayer").field(&self.stack).finish()
     }
 }
 
-impl<S, Q, R, B> Layer<S> for Boxed<Q, R>
+impl<S, Q, R, B> Layer<S> for BoxedStackLayer<Q, R>
 where
     R: Clone,
     StackService<S, R>: Service<Request<Q>, Response = Response<B>, Error = BoxError>
@@ -224,7 +225,7 @@ where
     B: Body<Error: Into<BoxError>> + Send + Sync + 'static,
     B::Data: 'static,
 {
-    type Service = BoxedStack<Q, B::Data>;
+    type Service = BoxedStackService<Q, B::Data>;
 
     fn layer(&self, client: S) -> Self::Service {
         let service = self.stack.layer(client);

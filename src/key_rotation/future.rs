@@ -121,10 +121,18 @@ impl Conduct for Pooled {
             // It is counted when the call is over.
             return None;
         }
-        let absorbed = held.inform(|pooled, picked, now| pooled.report(picked, outcome, now));
+        let report = |pooled: &mut Self, picked: &mut _, now| {
+            let absorbed = pooled.report(picked, outcome, now);
+            (absorbed, now)
+        };
+        let (absorbed, now) = held.inform(report)?;
         let rewritten = Outcome::new(outcome.verdict()).with_effect(outcome.effect());
-        match absorbed? {
+        match absorbed {
             Absorbed::Nothing => None,
+            // "Do not try again" is about who was asked; another is asked at once.
+            Absorbed::Again(at) if at > now => {
+                Some(rewritten.with_advice(outcome.advice()).absorbed(at))
+            }
             Absorbed::Again(at) => Some(rewritten.absorbed(at)),
             // Only this pool knows that nobody else can serve it.
             Absorbed::Never(_) => Some(rewritten.with_advice(Advice::Stop)),

@@ -152,6 +152,7 @@ impl KeyRotationHandle {
     }
 
     /// Every scope with its quotas, its rests and its keys, in the order of the configuration.
+    /// Instants are on the time line of [`protocol::timestamp`](crate::protocol::timestamp).
     #[must_use]
     pub fn scopes(&self) -> Vec<ScopeSnapshot> {
         self.admission
@@ -214,7 +215,8 @@ impl KeyRotationHandle {
     }
 
     /// Reads the environment and the key files again, and reloads the pool with what they hold
-    /// now. Blocks while it reads the files.
+    /// now. Blocks while it reads the files: in a runtime call it from `spawn_blocking`. A
+    /// [`reload`](Self::reload) in the meantime is undone by it.
     ///
     /// # Errors
     ///

@@ -97,7 +97,7 @@ impl<P> KeyRotationLayer<P> {
     /// Calls `callback` when a scope or key changes its state, when calls begin to wait and when
     /// none waits any more. It runs outside the lock and may use the handle; changes close
     /// together may reach it in any order. It runs in the task of some call, which a panic in it
-    /// would end.
+    /// would end. That a rest is over is told when the next call ends or waits.
     #[must_use]
     pub fn on_transition(mut self, callback: impl Fn(&Transition) + Send + Sync + 'static) -> Self {
         self.settings.on_transition = Some(Arc::new(callback));

@@ -129,6 +129,12 @@
 //!
 //! # Known limits
 //!
+//! - What a failure is about is read from status and headers. Where only a body tells (a 429 that
+//!   means an empty account, a 400 for a bad key), an inner service that has read it can put the
+//!   [`Outcome`](crate::outcome::Outcome) into the response's extensions. A 403 is taken to deny the
+//!   model to the key, a 451 the region to the scope, until [`enable`](KeyRotationHandle::enable),
+//!   [`reopen`](KeyRotationHandle::reopen) or a reload; where callers can provoke either,
+//!   [`classify`](KeyRotationLayer::classify) them otherwise.
 //! - What one process does not send it does not know: pace below a quota that others share.
 //! - A call's key is the pool's choice; no call can ask for one.
 //! - The probe of a scope that was out of credit lasts until its call is reported or over: bound

@@ -228,14 +228,14 @@ impl fmt::Debug for KeyPool {
     }
 }
 
+/// The name is not repeated.
+const SHOWN: &str = "a secret is used as a name, and names are shown; give the key another";
+
 fn check_secrets(keys: &[Key]) -> Result<(), InvalidConfig> {
     let mut seen = HashMap::with_capacity(keys.len());
     for key in keys {
         if key.alias() == key.secret().expose_secret() {
-            // The alias is printed everywhere, so it is not in this error either.
-            let problem =
-                "an alias is the secret itself, and aliases are shown; give the key a name";
-            return Err(InvalidConfig::new("key.alias", problem));
+            return Err(InvalidConfig::new("key.alias", SHOWN));
         }
         match seen.entry(key.secret().expose_secret()) {
             Entry::Vacant(entry) => drop(entry.insert(key.alias())),
@@ -311,6 +311,17 @@ impl Scope {
         self
     }
 
+    fn check_names(&self) -> Result<(), InvalidConfig> {
+        for (alias, source) in &self.keys {
+            for (field, name) in [("key.alias", alias), ("scope.name", &self.name)] {
+                if source.is_shown_by(name) {
+                    return Err(InvalidConfig::new(field, SHOWN));
+                }
+            }
+        }
+        Ok(())
+    }
+
     fn check_attached(&self) -> Result<(), InvalidConfig> {
         let aliases: HashSet<_> = self.keys.iter().map(|(alias, _)| alias).collect();
         let strangers = self.attached_to.keys().filter(|of| !aliases.contains(of));
@@ -353,7 +364,8 @@ impl KeyPoolBuilder {
         self
     }
 
-    /// How long a class rests when the server does not say for how long.
+    /// How long a class rests when the server does not say for how long; twice as long after each
+    /// further throttle without a success between.
     /// Default: [`PoolConfig::DEFAULT_REST`].
     pub fn default_rest(mut self, rest: Duration) -> Self {
         self.config = self.config.default_rest(rest);
@@ -368,7 +380,7 @@ impl KeyPoolBuilder {
     }
 
     /// How long a scope without credit rests before a call is risked, unless the server names
-    /// a shorter time. Default: [`PoolConfig::EXHAUSTED_REST`].
+    /// a shorter time, of which at least a thirtieth of this is kept. Default: [`PoolConfig::EXHAUSTED_REST`].
     pub fn exhausted_rest(mut self, rest: Duration) -> Self {
         self.config = self.config.exhausted_rest(rest);
         self
@@ -390,6 +402,8 @@ impl KeyPoolBuilder {
     /// what is there is empty, above 16 KiB or not visible ASCII; if two keys have the same
     /// secret or one has it for its alias; if something is attached to a key that the scope does not have.
     pub fn build(self) -> Result<KeyPool, InvalidConfig> {
+        // First, because all other errors show names.
+        self.scopes.iter().try_for_each(Scope::check_names)?;
         let config = self.config.build()?;
         self.scopes.iter().try_for_each(Scope::check_attached)?;
         KeyPool::read(config, self.scopes.into())

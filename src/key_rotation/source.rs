@@ -73,6 +73,15 @@ impl Source {
         })
     }
 
+    /// Whether `name` is, or has in it, the secret that was given as a value: names are shown.
+    pub(super) fn is_shown_by(&self, name: &str) -> bool {
+        let Kind::Value(secret) = &self.0 else {
+            return false;
+        };
+        let secret = secret.expose_secret().trim();
+        !secret.is_empty() && (name.trim() == secret || secret.len() >= 8 && name.contains(secret))
+    }
+
     const fn field(&self) -> &'static str {
         match self.0 {
             Kind::Env(_) => "key.env",
@@ -90,7 +99,8 @@ impl fmt::Display for Source {
                 write!(f, "the environment variable `{name}`")
             }
             Kind::Env(_) => f.write_str("its environment variable"),
-            Kind::File(path) => write!(f, "the file {path:?}"),
+            Kind::File(path) if is_path(path) => write!(f, "the file {path:?}"),
+            Kind::File(_) => f.write_str("its file"),
             Kind::Value(_) => f.write_str("its value"),
         }
     }
@@ -105,8 +115,20 @@ impl fmt::Debug for Source {
 /// Whether this looks like a variable's name, and not like a secret given in the place of one.
 fn is_conventional(name: &str) -> bool {
     let usual = |c: u8| c.is_ascii_uppercase() || c.is_ascii_digit() || c == b'_';
-    name.bytes().all(usual)
+    let is_word = name.contains('_') || name.len() <= SHORT;
+    name.len() <= LONGEST_NAME && is_word && name.bytes().all(usual)
 }
+
+/// Whether this looks like a path, and not like a secret given in the place of one.
+fn is_path(path: &Path) -> bool {
+    let has_folder = path.components().nth(1).is_some();
+    has_folder || path.as_os_str().len() <= SHORT
+}
+
+/// A name of one word is shown up to this length, which is less than any secret has.
+const SHORT: usize = 12;
+/// No variable has a longer name.
+const LONGEST_NAME: usize = 64;
 
 /// What is wrong with a secret. Nothing of the secret is in it.
 #[derive(Debug)]
@@ -218,7 +240,7 @@ mod tests {
 
     #[test]
     fn a_secret_in_the_place_of_a_variable_s_name_is_not_printed() {
-        for name in ["sk-ant-123", "gsk_abc", "a b"] {
+        for name in ["sk-ant-123", "gsk_abc", "a b", "AKIA1234567890"] {
             let source = Source::env(name);
             let error = source.read("a1").expect_err("there is no such variable");
             assert_eq!(
@@ -228,5 +250,15 @@ mod tests {
             );
             assert_eq!(format!("{source:?}"), "Source(its environment variable)");
         }
+    }
+
+    #[test]
+    fn a_secret_in_the_place_of_a_path_is_not_printed() {
+        let source = Source::file("sk-ant-1234567890");
+        let error = source.read("a1").expect_err("there is no such file");
+        assert!(!error.to_string().contains("sk-ant"), "{error}");
+        assert_eq!(format!("{source:?}"), "Source(its file)");
+        let source = Source::file("secrets/a1");
+        assert_eq!(format!("{source:?}"), "Source(the file \"secrets/a1\")");
     }
 }

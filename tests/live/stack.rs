@@ -13,7 +13,7 @@ use tokio::net::TcpListener;
 use tower::{Layer, Service, ServiceExt};
 use tower_relay::{
     error::BoxError,
-    http::{BoxedStack, Credential, Endpoint, Http, Stack, stack},
+    http::{BoxedStackService, Credential, Endpoint, Http, StackLayer, stack},
     key_rotation::{self, KeyPool, KeyPoolBuilder, KeyRotationHandle, Source},
     policy::{Quota, Unit},
 };
@@ -127,7 +127,7 @@ async fn answers_plain_and_streamed<S, B>(
 }
 
 /// Either path takes either credential.
-fn one_place() -> Stack {
+fn one_place() -> StackLayer {
     stack(two_keys(one_at_a_time()), Credential::bearer(Http))
 }
 
@@ -142,7 +142,7 @@ async fn the_stack_carries_plain_and_streamed_answers_and_gives_back_dropped_one
 #[tokio::test]
 async fn so_does_the_boxed_stack_under_one_name() {
     struct Caller {
-        service: BoxedStack<Full<Bytes>, Bytes>,
+        service: BoxedStackService<Full<Bytes>, Bytes>,
     }
     let provider = provider("org-a", &["secret-a1", "secret-a2"]).await;
     let stack = one_place();

@@ -32,7 +32,10 @@ fn json_has_a_row_per_line_with_the_promised_fields_and_books_that_agree() {
         [
             "one key, sequential",
             "one key, 20 workers, blind",
-            "one key, 20 workers, through the layers"
+            "one key, 20 workers, through the layers",
+            "five keys, 100 workers, blind",
+            "pool of five, 100 workers",
+            "pool of ten, 200 workers",
         ]
     );
     for row in &rows {

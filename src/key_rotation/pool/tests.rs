@@ -149,8 +149,19 @@ fn what_is_wrong_with_a_pool_names_field_and_alias() {
              keep one, or name the other's models",
         ),
         (
+            vec![scope("of sk-ant-name").key("a1", Source::value(" sk-ant-name\n"))],
+            "scope.name: a secret is used as a name, and names are shown; give the key another",
+        ),
+        (
+            vec![
+                scope("a").key("sk ant", Source::value("sk ant")),
+                scope("a").key("b1", value(2)),
+            ],
+            "key.alias: a secret is used as a name, and names are shown; give the key another",
+        ),
+        (
             vec![scope("a").key("sk-ant-name", Source::value("sk-ant-name"))],
-            "key.alias: an alias is the secret itself, and aliases are shown; give the key a name",
+            "key.alias: a secret is used as a name, and names are shown; give the key another",
         ),
         (
             vec![

@@ -146,7 +146,7 @@ impl Pool {
             state.next_at = now + state.gap;
         }
         let rests = state.rests;
-        let is_spaced = !state.gap.is_zero();
+        let is_spaced = !state.gap.is_zero() || state.relapses > 0;
 
         let (key_generation, is_trial) = {
             let key = &mut self.keys[key as usize];

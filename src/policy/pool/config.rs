@@ -205,7 +205,8 @@ impl PoolConfigBuilder {
         self
     }
 
-    /// How long a class rests when the server does not say for how long.
+    /// How long a class rests when the server does not say for how long; twice as long after each
+    /// further throttle without a success between.
     /// Default: [`PoolConfig::DEFAULT_REST`].
     pub const fn default_rest(mut self, rest: Duration) -> Self {
         self.config.rests.default = rest;
@@ -220,7 +221,7 @@ impl PoolConfigBuilder {
     }
 
     /// How long a scope without credit rests before a call is risked, unless the server names
-    /// a shorter time. Default: [`PoolConfig::EXHAUSTED_REST`].
+    /// a shorter time, of which at least a thirtieth of this is kept. Default: [`PoolConfig::EXHAUSTED_REST`].
     pub const fn exhausted_rest(mut self, rest: Duration) -> Self {
         self.config.rests.exhausted = rest;
         self

@@ -101,6 +101,7 @@ impl Pool {
             let lane = &mut self.lanes[lane as usize];
             (lane.rest_until, lane.next_at) = (Timestamp::ZERO, Timestamp::ZERO);
             (lane.gap, lane.is_resting) = (Duration::ZERO, false);
+            lane.relapses = 0;
         }
         let scope = Arc::clone(&scope.name);
         self.tell(Transition::Reopened { scope });

@@ -16,6 +16,12 @@ use super::{
 const GAP_SHARE: u32 = 100;
 const SHORTEST_GAP: Duration = Duration::from_millis(10);
 const LONGEST_GAP: Duration = Duration::from_secs(1);
+/// Without a hint every relapse doubles the rest; with one it is no shorter than this part of what
+/// it would be without, so that a server that always says "at once" is not asked at once for ever.
+const HINT_SHARE: u32 = 32;
+/// Out of credit is no matter of seconds, whatever the server says: one provider names half a minute
+/// for a quota of the day. A rest is no shorter than this part of the longest.
+const EXHAUSTED_SHARE: u32 = 30;
 /// What reopens does so up to this part of its rest later.
 const JITTER_SHARE: u64 = 10;
 
@@ -25,7 +31,7 @@ impl Pool {
     ///
     /// | verdict | what happens |
     /// |---|---|
-    /// | throttled, ramp limit | the scope's class rests until the hint |
+    /// | throttled, ramp limit | the scope's class rests until the hint, without one longer after each relapse |
     /// | exhausted | the scope rests long; then one call at a time until one succeeds |
     /// | key rejected | the key is out until a reload, [`enable`](Self::enable) or a trial |
     /// | model denied | the key is out for this model, if it has a [number of its own](Self::resolve) |
@@ -108,9 +114,12 @@ impl Pool {
             self.place_all(pick.scope, now);
         }
         let lane = &mut self.lanes[pick.lane as usize];
-        if !lane.gap.is_zero() && lane.rests == pick.rests {
-            (lane.gap, lane.next_at) = (Duration::ZERO, Timestamp::ZERO);
-            self.place(pick.lane, now);
+        if lane.rests == pick.rests {
+            lane.relapses = 0;
+            if !lane.gap.is_zero() {
+                (lane.gap, lane.next_at) = (Duration::ZERO, Timestamp::ZERO);
+                self.place(pick.lane, now);
+            }
         }
     }
 
@@ -119,9 +128,14 @@ impl Pool {
         if !self.is_scope_current(pick) || self.lanes[pick.lane as usize].is_removed {
             return;
         }
-        let wait = hint.unwrap_or(self.rests.default).min(self.rests.longest);
-        let until = now + wait + jitter(wait, rng);
         let lane = &mut self.lanes[pick.lane as usize];
+        if lane.rests == pick.rests {
+            lane.relapses = lane.relapses.saturating_add(1);
+        }
+        let own = doubled(self.rests.default, lane.relapses.saturating_sub(1));
+        let wait = hint.map_or(own, |hint| hint.max(own / HINT_SHARE));
+        let wait = wait.min(self.rests.longest);
+        let until = now + wait + jitter(wait, rng);
         lane.rests = lane.rests.wrapping_add(1);
         if lane.bucket.is_none() {
             lane.gap = (wait / GAP_SHARE).clamp(SHORTEST_GAP, LONGEST_GAP);
@@ -141,7 +155,8 @@ impl Pool {
             return;
         }
         let longest = self.rests.exhausted;
-        let wait = hint.unwrap_or(longest).min(longest);
+        let wait = hint.unwrap_or(longest);
+        let wait = wait.clamp(longest / EXHAUSTED_SHARE, longest);
         let until = now + wait + jitter(wait, rng);
         let scope = &mut self.scopes[pick.scope()];
         let running = match scope.credit {
@@ -307,6 +322,12 @@ impl Pool {
             _ => {}
         }
     }
+}
+
+/// `rest`, doubled so often.
+fn doubled(rest: Duration, times: u32) -> Duration {
+    let factor = 1_u32.checked_shl(times).unwrap_or(u32::MAX);
+    rest.saturating_mul(factor)
 }
 
 /// Up to a tenth of `rest`.

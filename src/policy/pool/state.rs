@@ -104,6 +104,8 @@ pub(super) struct Lane {
     pub(super) is_resting: bool,
     /// How often it was sent to rest: a success of a call from before does not count.
     pub(super) rests: u32,
+    /// How often in a row it was sent to rest, each time by calls from after the last.
+    pub(super) relapses: u32,
     /// After a rest, calls keep this distance until one succeeds, and where no quota does.
     pub(super) gap: Duration,
     pub(super) next_at: Timestamp,
@@ -165,6 +167,7 @@ impl Lane {
             rest_until: Timestamp::ZERO,
             is_resting: false,
             rests: 0,
+            relapses: 0,
             gap: Duration::ZERO,
             next_at: Timestamp::ZERO,
             reference: Cost::ZERO,

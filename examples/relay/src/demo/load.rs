@@ -9,7 +9,10 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{Request, Response, StatusCode, header::CONTENT_TYPE};
+use http::{
+    HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, header::CONTENT_TYPE,
+    uri::InvalidUri,
+};
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Body, Incoming};
 use hyper_rustls::HttpsConnectorBuilder;
@@ -25,6 +28,9 @@ use tower::{Service, ServiceExt, service_fn};
 use tower_relay::error::BoxError;
 
 type Question = Request<Full<Bytes>>;
+
+/// Where the provider looks for a key.
+pub(super) const KEY_HEADER: HeaderName = HeaderName::from_static("x-api-key");
 
 /// A service that answers questions, however it comes by the answer.
 pub(super) trait Ask<B>:
@@ -107,6 +113,16 @@ pub(super) fn upstream(connections: usize, books: Arc<Books>) -> impl Client {
     })
 }
 
+/// A client that puts the next of `keys` into each call, and the first after the last.
+pub(super) fn round_robin(client: impl Client, keys: Vec<HeaderValue>) -> impl Client {
+    let turn = Arc::new(AtomicUsize::new(0));
+    client.map_request(move |mut question: Question| {
+        let key = keys[turn.fetch_add(1, Relaxed) % keys.len()].clone();
+        question.headers_mut().insert(KEY_HEADER, key);
+        question
+    })
+}
+
 /// A worker's loop without layers: when a call fails, sleep and try again.
 #[derive(Clone, Debug)]
 pub(super) struct Naive<S> {
@@ -143,7 +159,6 @@ impl<S: Client> Naive<S> {
 #[derive(Debug)]
 pub(super) struct Batch {
     pub(super) url: String,
-    pub(super) key: &'static str,
     pub(super) documents: usize,
     pub(super) workers: usize,
     pub(super) prompt_tokens: usize,
@@ -159,17 +174,13 @@ impl Batch {
         S: Ask<B>,
         B: Body<Data: Send, Error: Into<BoxError>> + Send + 'static,
     {
-        let questions: Arc<[Question]> = (0..self.documents)
-            .map(|number| self.question(number))
-            .collect::<Result<_, _>>()?;
-        let next = Arc::new(AtomicUsize::new(0));
+        let documents = Arc::new(self.documents()?);
         let start = Instant::now();
         let mut workers = JoinSet::new();
         for _ in 0..self.workers.min(self.documents) {
             workers.spawn(worker(
                 service.clone(),
-                Arc::clone(&questions),
-                Arc::clone(&next),
+                Arc::clone(&documents),
                 Arc::clone(&self.books),
                 self.progress.clone(),
             ));
@@ -196,24 +207,53 @@ impl Batch {
         })
     }
 
-    /// A prompt of the right size: four bytes of ASCII are a token.
-    fn question(&self, number: usize) -> http::Result<Question> {
-        let text = format!("Summarise document {number}: ").into_bytes();
-        let filler = b"it was raining on the day the meter was read. ";
-        let prompt: Vec<u8> = text
-            .into_iter()
-            .chain(filler.iter().copied().cycle())
-            .take(4 * self.prompt_tokens)
-            .collect();
+    fn documents(&self) -> Result<Documents, InvalidUri> {
+        let filler = "it was raining on the day the meter was read. ";
+        let bytes = 4 * self.prompt_tokens;
+        Ok(Documents {
+            url: format!("{}/v1/messages", self.url).parse()?,
+            filler: filler.repeat(bytes.div_ceil(filler.len())),
+            bytes,
+            max_tokens: self.max_tokens,
+            count: self.documents,
+            taken: AtomicUsize::new(0),
+        })
+    }
+}
+
+/// What is left of a batch.
+#[derive(Debug)]
+struct Documents {
+    url: Uri,
+    filler: String,
+    /// The length of a prompt, of which four are a token: it is ASCII.
+    bytes: usize,
+    max_tokens: u64,
+    count: usize,
+    taken: AtomicUsize,
+}
+
+impl Documents {
+    /// The question about the next document; `None` after the last.
+    fn next(&self) -> Option<Question> {
+        let number = self.taken.fetch_add(1, Relaxed);
+        (number < self.count).then(|| self.question(number))
+    }
+
+    fn question(&self, number: usize) -> Question {
+        let mut prompt = format!("Summarise document {number}: {}", self.filler);
+        prompt.truncate(self.bytes);
         let body = json!({
             "model": "demo-model",
             "max_tokens": self.max_tokens,
-            "messages": [{ "role": "user", "content": String::from_utf8_lossy(&prompt) }],
+            "messages": [{ "role": "user", "content": prompt }],
         });
-        Request::post(format!("{}/v1/messages", self.url))
-            .header("x-api-key", self.key)
-            .header(CONTENT_TYPE, "application/json")
-            .body(Full::from(body.to_string()))
+        let mut question = Request::new(Full::from(body.to_string()));
+        *question.method_mut() = Method::POST;
+        *question.uri_mut() = self.url.clone();
+        let json = HeaderValue::from_static("application/json");
+        question.headers_mut().insert(CONTENT_TYPE, json);
+        question
     }
 }
 
@@ -221,8 +261,7 @@ impl Batch {
 /// first that was not.
 async fn worker<S, B>(
     service: S,
-    questions: Arc<[Question]>,
-    next: Arc<AtomicUsize>,
+    documents: Arc<Documents>,
     books: Arc<Books>,
     progress: ProgressBar,
 ) -> (Vec<Duration>, Option<String>)
@@ -232,9 +271,9 @@ where
 {
     let mut latencies = Vec::new();
     let mut problem = None;
-    while let Some(question) = questions.get(next.fetch_add(1, Relaxed)) {
+    while let Some(question) = documents.next() {
         let start = Instant::now();
-        match answer(service.clone(), question.clone(), &books).await {
+        match answer(service.clone(), question, &books).await {
             Ok(()) => latencies.push(start.elapsed()),
             Err(error) => problem = problem.or_else(|| Some(error.to_string())),
         }

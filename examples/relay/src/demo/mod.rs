@@ -1,45 +1,27 @@
-//! The story: a batch of documents, one key with a quota, and three ways to send them.
+//! The story: a batch of documents, accounts with a quota each, and six ways to send them.
 
 mod load;
 mod report;
+mod stage;
 
-use std::{io, time::Duration};
+use std::time::Duration;
 
-use clap::Args;
-use embedded_provider::{Latency, Limits, Provider, Scope};
-use indicatif::{ProgressBar, ProgressStyle};
+use clap::{Args, builder::RangedU64ValueParser};
 use tower::ServiceBuilder;
 use tower_relay::{
     call::{FactsLayer, RequestLayer},
     error::BoxError,
-    policy::{InvalidConfig, Quota},
+    http::{Credential, Http},
+    key_rotation::KeyRotationLayer,
     provider::JsonFacts,
     rate_limit::RateLimitLayer,
     retry::RetryLayer,
 };
 
 use self::{
-    load::{Batch, Client, Load, Naive, upstream},
-    report::{Report, Row, counted},
-};
-
-/// Size of a prompt and longest answer, in tokens.
-const PROMPT_TOKENS: usize = 1_200;
-const MAX_TOKENS: u64 = 800;
-
-/// Per minute. Output binds: 500 documents a minute, where requests would allow 600 and input
-/// tokens 666.
-const REQUESTS: u64 = 600;
-const INPUT_TOKENS: u64 = 800_000;
-const OUTPUT_TOKENS: u64 = 400_000;
-/// Half a second of rate is what the provider tolerates at once. The limiter does not make use of
-/// it: it is there for what the network and the timers add.
-const BURST: Duration = Duration::from_millis(500);
-
-/// An answer of mean length takes 2.8 s, so 50 workers could do twice what the quota allows.
-const LATENCY: Latency = Latency {
-    first_token: Duration::from_millis(600),
-    per_token: Duration::from_millis(5),
+    load::{KEY_HEADER, Naive},
+    report::{Report, Row, Setting, Way, counted},
+    stage::{Stage, introduction},
 };
 
 /// One worker takes this many times longer than the quota would, so it gets fewer documents.
@@ -48,11 +30,11 @@ const SEQUENTIAL_PART: usize = 20;
 /// How long the naive worker sleeps after a failure, in provider time.
 const NAIVE_SLEEP: Duration = Duration::from_secs(1);
 
-const SCOPE: &str = "org-a";
-const KEY: &str = "demo-key-1";
+/// More workers would need more file descriptors than a process usually has, 1,024: each takes a
+/// connection, both ends of which are here. Ten accounts keep 230 of them busy.
+const MOST_WORKERS: usize = 400;
 
-/// What the demo can be told. More workers would need more file descriptors than a process
-/// usually has: each takes a connection, both ends of which are here.
+/// What the demo can be told.
 #[derive(Args, Clone, Copy, Debug)]
 pub(crate) struct Options {
     /// Print one JSON object per row instead of the table
@@ -61,11 +43,11 @@ pub(crate) struct Options {
     /// Seed of the provider's chance: how long each answer is
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// How many documents the batch has
-    #[arg(long, default_value_t = 1_000, value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=1_000_000))]
+    /// How many documents the batch has for each account
+    #[arg(long, default_value_t = 1_000, value_parser = RangedU64ValueParser::<usize>::new().range(1..=1_000_000))]
     documents: usize,
-    /// How many workers send them at once
-    #[arg(long, default_value_t = 50, value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=200))]
+    /// How many workers send them at once, for each account; at most 400 for all together
+    #[arg(long, default_value_t = 50, value_parser = RangedU64ValueParser::<usize>::new().range(1..=200))]
     workers: usize,
     /// How many times faster than real time the provider's clock runs
     #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=1_000))]
@@ -77,6 +59,22 @@ impl Options {
     fn real(&self, span: Duration) -> Duration {
         span / self.time_scale
     }
+
+    fn workers(&self, accounts: usize) -> usize {
+        (accounts * self.workers).min(MOST_WORKERS)
+    }
+
+    /// The whole batch in so many accounts, by all workers.
+    fn setting(&self, name: String, way: Way, accounts: usize) -> Setting {
+        Setting {
+            name,
+            way,
+            accounts,
+            workers: self.workers(accounts),
+            documents: accounts * self.documents,
+            time_scale: self.time_scale,
+        }
+    }
 }
 
 /// Runs all rows and reports them; whether all books agree.
@@ -84,33 +82,27 @@ pub(crate) async fn run(options: &Options) -> Result<bool, BoxError> {
     let mut report = Report::new(options.json);
     report.print(&introduction(options))?;
     report.add(sequential(options).await?)?;
-    report.add(blind(options).await?)?;
+    report.add(blind(options, "one key", 1).await?)?;
     report.add(through_the_layers(options).await?)?;
+    report.add(blind(options, "five keys", 5).await?)?;
+    report.add(pooled(options, "pool of five", 5).await?)?;
+    report.add(pooled(options, "pool of ten", 10).await?)?;
     report.finish()?;
     Ok(report.books_agree())
 }
 
-fn introduction(options: &Options) -> String {
-    format!(
-        "{} documents (prompt {} tokens, max_tokens {MAX_TOKENS}) against an embedded provider.\n\
-         Its one key has {REQUESTS} requests, {} input and {} output tokens per minute, and a \
-         burst of {} s.\nOutput tokens bind: at most {:.2} documents per second.\n\
-         The provider's clock runs {} times faster than yours; every time and every rate below is \
-         the provider's.",
-        counted(options.documents as u64),
-        counted(PROMPT_TOKENS as u64),
-        counted(INPUT_TOKENS),
-        counted(OUTPUT_TOKENS),
-        BURST.as_secs_f64(),
-        OUTPUT_TOKENS as f64 / MAX_TOKENS as f64 / 60.0,
-        options.time_scale,
-    )
-}
-
 async fn sequential(options: &Options) -> Result<Row, BoxError> {
     let documents = options.documents.div_ceil(SEQUENTIAL_PART);
-    let stage = Stage::set(options, "one key, sequential", documents, 1).await?;
-    let naive = Naive::new(stage.client(), options.real(NAIVE_SLEEP));
+    let setting = Setting {
+        name: "one key, sequential".to_owned(),
+        way: Way::Sequential,
+        accounts: 1,
+        workers: 1,
+        documents,
+        time_scale: options.time_scale,
+    };
+    let stage = Stage::set(options, setting).await?;
+    let naive = Naive::new(stage.client_with_keys()?, options.real(NAIVE_SLEEP));
     let load = stage.batch.send(naive.service()).await?;
     let row = stage.row(load).note(format!(
         "one worker, no layers, {} of the {} documents so that it ends in time",
@@ -120,29 +112,35 @@ async fn sequential(options: &Options) -> Result<Row, BoxError> {
     Ok(row)
 }
 
-async fn blind(options: &Options) -> Result<Row, BoxError> {
-    let workers = options.workers;
-    let name = format!("one key, {workers} workers, blind");
-    let stage = Stage::set(options, &name, options.documents, workers).await?;
-    let naive = Naive::new(stage.client(), options.real(NAIVE_SLEEP));
+async fn blind(options: &Options, keys: &str, accounts: usize) -> Result<Row, BoxError> {
+    let name = format!("{keys}, {} workers, blind", options.workers(accounts));
+    let stage = Stage::set(options, options.setting(name, Way::Blind, accounts)).await?;
+    let naive = Naive::new(stage.client_with_keys()?, options.real(NAIVE_SLEEP));
     let load = stage.batch.send(naive.service()).await?;
+    let turns = if accounts > 1 {
+        ", each try with the next key"
+    } else {
+        ""
+    };
     let row = stage.row(load).note(format!(
-        "no layers; a worker whose call fails sleeps {} s and tries again, until answered",
+        "no layers; a worker whose call fails sleeps {} s and tries again{turns}, until answered",
         NAIVE_SLEEP.as_secs(),
     ));
     Ok(row)
 }
 
 async fn through_the_layers(options: &Options) -> Result<Row, BoxError> {
-    let workers = options.workers;
-    let name = format!("one key, {workers} workers, through the layers");
-    let stage = Stage::set(options, &name, options.documents, workers).await?;
+    let name = format!(
+        "one key, {} workers, through the layers",
+        options.workers(1)
+    );
+    let stage = Stage::set(options, options.setting(name, Way::Layers, 1)).await?;
     let service = ServiceBuilder::new()
         .layer(FactsLayer::new(JsonFacts::new()))
         .layer(RetryLayer::http().noted().assume_idempotent())
-        .layer(RateLimitLayer::http(quota(options.time_scale)?).noted())
+        .layer(RateLimitLayer::http(stage.quota()?).noted())
         .layer(RequestLayer)
-        .service(stage.client());
+        .service(stage.client_with_keys()?);
     let load = stage.batch.send(service).await?;
     let row = stage
         .row(load)
@@ -150,90 +148,23 @@ async fn through_the_layers(options: &Options) -> Result<Row, BoxError> {
     Ok(row)
 }
 
-/// The provider's quota as the limiter sees it: in real time, so as many times larger as the
-/// provider's minutes are shorter.
-fn quota(time_scale: u32) -> Result<Quota, InvalidConfig> {
-    let scale = u64::from(time_scale);
-    Quota::builder()
-        .requests_per_minute(REQUESTS * scale)
-        .input_tokens_per_minute(INPUT_TOKENS * scale)
-        .output_tokens_per_minute(OUTPUT_TOKENS * scale)
-        .build()
-}
-
-/// What one row takes place on: a provider of its own, and the batch to be sent to it.
-struct Stage {
-    name: String,
-    provider: Provider,
-    batch: Batch,
-    time_scale: u32,
-}
-
-impl Stage {
-    async fn set(
-        options: &Options,
-        name: &str,
-        documents: usize,
-        workers: usize,
-    ) -> io::Result<Self> {
-        let limits = Limits {
-            requests_per_minute: Some(REQUESTS),
-            input_tokens_per_minute: Some(INPUT_TOKENS),
-            output_tokens_per_minute: Some(OUTPUT_TOKENS),
-            burst: BURST,
-            ..Limits::default()
-        };
-        let provider = Provider::builder()
-            .seed(options.seed)
-            .time_scale(options.time_scale.into())
-            .latency(LATENCY)
-            .scope(Scope::new(SCOPE, [KEY], limits))
-            .start()
-            .await?;
-        let batch = Batch {
-            url: provider.url(),
-            key: KEY,
-            documents,
-            workers,
-            prompt_tokens: PROMPT_TOKENS,
-            max_tokens: MAX_TOKENS,
-            progress: progress(options.json, name, documents),
-            books: Default::default(),
-        };
-        Ok(Self {
-            name: name.to_owned(),
-            provider,
-            batch,
-            time_scale: options.time_scale,
-        })
-    }
-
-    fn client(&self) -> impl Client {
-        upstream(self.batch.workers, self.batch.books.clone())
-    }
-
-    /// What the provider has counted, beside the client's own books.
-    fn row(&self, load: Load) -> Row {
-        self.batch.progress.finish();
-        Row::new(
-            &self.name,
-            self.time_scale,
-            self.batch.documents,
-            &load,
-            &self.provider.counters(),
-            self.provider.quota_used_share(SCOPE).unwrap_or(0.0),
-        )
-    }
-}
-
-/// A bar on standard error, where that is a terminal and nobody wants JSON.
-fn progress(json: bool, name: &str, documents: usize) -> ProgressBar {
-    if json {
-        return ProgressBar::hidden();
-    }
-    let style = ProgressStyle::with_template("{prefix:38} {wide_bar} {pos}/{len} {msg}")
-        .expect("the template is right");
-    ProgressBar::new(documents as u64)
-        .with_style(style)
-        .with_prefix(name.to_owned())
+async fn pooled(options: &Options, pool: &str, accounts: usize) -> Result<Row, BoxError> {
+    let name = format!("{pool}, {} workers", options.workers(accounts));
+    let stage = Stage::set(options, options.setting(name, Way::Layers, accounts)).await?;
+    let keys = KeyRotationLayer::new(stage.pool()?)
+        .protocol(Credential::header(Http, KEY_HEADER))
+        .noted();
+    let pool = keys.handle();
+    let service = ServiceBuilder::new()
+        .layer(FactsLayer::new(JsonFacts::new()))
+        .layer(RetryLayer::http().noted().assume_idempotent())
+        .layer(keys)
+        .layer(RequestLayer)
+        .service(stage.client());
+    let load = stage.batch.send(service).await?;
+    let row = stage.pooled_row(load, &pool).note(
+        "facts, retry and key rotation around the same client; each key is an account of its own"
+            .to_owned(),
+    );
+    Ok(row)
 }

@@ -11,6 +11,29 @@ use serde::Serialize;
 
 use super::load::Load;
 
+/// How the calls of a row are made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Way {
+    /// One after the other, without layers.
+    Sequential,
+    /// By many workers, without layers.
+    Blind,
+    /// By many workers through the layers.
+    Layers,
+}
+
+/// What distinguishes one row from the others.
+#[derive(Clone, Debug)]
+pub(super) struct Setting {
+    pub(super) name: String,
+    pub(super) way: Way,
+    pub(super) accounts: usize,
+    pub(super) workers: usize,
+    pub(super) documents: usize,
+    pub(super) time_scale: u32,
+}
+
 /// What became of one row; times and rates are the provider's.
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct Row {
@@ -27,7 +50,12 @@ pub(super) struct Row {
     quota_used_share: f64,
     upstream_calls: u64,
     upstream_refused: u64,
+    /// Calls that brought no answer.
+    upstream_wasted: u64,
     calls_per_answer: f64,
+    way: Way,
+    accounts: usize,
+    workers: usize,
     documents: usize,
     answered: u64,
     seconds: f64,
@@ -38,22 +66,36 @@ pub(super) struct Row {
     note: String,
 }
 
+/// What one account's pool and the provider have counted for it.
+#[derive(Clone, Debug)]
+pub(super) struct Account {
+    pub(super) name: String,
+    pub(super) by_pool: u64,
+    pub(super) by_provider: u64,
+}
+
 impl Row {
     pub(super) fn new(
-        name: &str,
-        time_scale: u32,
-        documents: usize,
+        setting: &Setting,
         load: &Load,
         provider: &Counters,
         quota_used_share: f64,
     ) -> Self {
+        let &Setting {
+            way,
+            accounts,
+            workers,
+            documents,
+            time_scale,
+            ..
+        } = setting;
         let mut latencies = load.latencies.clone();
         latencies.sort_unstable();
         let milliseconds = |latency: Duration| (latency * time_scale).as_secs_f64() * 1e3;
         let seconds = (load.elapsed * time_scale).as_secs_f64();
         let differences = differences(documents as u64, load, provider);
         Self {
-            name: name.to_owned(),
+            name: setting.name.clone(),
             throughput_rps: rounded(ratio(provider.answered as f64, seconds), 3),
             p50_ms: rounded(milliseconds(percentile(&latencies, 50)), 1),
             p99_ms: rounded(milliseconds(percentile(&latencies, 99)), 1),
@@ -61,7 +103,11 @@ impl Row {
             quota_used_share: rounded(quota_used_share, 5),
             upstream_calls: provider.calls,
             upstream_refused: provider.refused,
+            upstream_wasted: provider.calls.saturating_sub(provider.answered),
             calls_per_answer: rounded(ratio(provider.calls as f64, provider.answered as f64), 3),
+            way,
+            accounts,
+            workers,
             documents,
             answered: provider.answered,
             seconds: rounded(seconds, 3),
@@ -75,6 +121,34 @@ impl Row {
     /// This row with a word on how it came about.
     pub(super) fn note(self, note: String) -> Self {
         Self { note, ..self }
+    }
+
+    /// This row with the books of a pool, which keeps one for each account.
+    pub(super) fn pool_books(mut self, accounts: &[Account]) -> Self {
+        let differs = accounts
+            .iter()
+            .filter(|account| account.by_pool != account.by_provider);
+        self.differences.extend(differs.map(|account| {
+            format!(
+                "answers of {}: pool {}, provider {}",
+                account.name, account.by_pool, account.by_provider
+            )
+        }));
+        self.books_agree = self.differences.is_empty();
+        self
+    }
+
+    fn beside(&self, other: &Self) -> String {
+        format!(
+            "  beside \"{}\": {:.2}x the throughput, {:.2}x the P99, {:.2}x the calls per answer, \
+             {} calls wasted instead of {}",
+            other.name,
+            ratio(self.throughput_rps, other.throughput_rps),
+            ratio(self.p99_ms, other.p99_ms),
+            ratio(self.calls_per_answer, other.calls_per_answer),
+            counted(self.upstream_wasted),
+            counted(other.upstream_wasted),
+        )
     }
 }
 
@@ -191,7 +265,8 @@ impl Report {
 
 const FOOTNOTE: &str = "Counts are the provider's own. P50 and P99 are what the client sees of \
     answered documents, waits and repetitions included.\nQuota used is the largest over its \
-    dimensions of charged / (burst + rate x time), from the first admission to the last.\n";
+    dimensions of charged / (burst + rate x time), of all accounts together, from the first admission \
+    to the last.\n";
 
 fn table(rows: &[Row]) -> Table {
     let mut table = Table::new();
@@ -228,38 +303,34 @@ fn table(rows: &[Row]) -> Table {
     table
 }
 
-/// The last row beside the others.
+/// Each row through the layers beside the blind one before it and the first through the layers.
 fn comparison(rows: &[Row]) -> String {
-    let Some((last, others)) = rows.split_last() else {
-        return String::new();
-    };
-    let beside: Vec<_> = others
-        .iter()
-        .map(|row| {
-            format!(
-                "\n  beside \"{}\": {:.2}x the throughput, {:.2}x the P99, {:.2}x the calls per answer",
-                row.name,
-                ratio(last.throughput_rps, row.throughput_rps),
-                ratio(last.p99_ms, row.p99_ms),
-                ratio(last.calls_per_answer, row.calls_per_answer),
-            )
-        })
-        .collect();
-    format!(
-        "{}: {} refused, {} of the quota, {:.2} calls per answer{}",
-        last.name,
-        counted(last.upstream_refused),
-        percent(last.quota_used_share),
-        last.calls_per_answer,
-        beside.concat(),
-    )
+    let mut lines = Vec::new();
+    for (place, row) in rows.iter().enumerate() {
+        if row.way != Way::Layers {
+            continue;
+        }
+        lines.push(format!(
+            "{}: {} refused, {} of the quota, {:.2} calls per answer",
+            row.name,
+            counted(row.upstream_refused),
+            percent(row.quota_used_share),
+            row.calls_per_answer,
+        ));
+        let before = &rows[..place];
+        let blind = before.iter().rfind(|other| other.way == Way::Blind);
+        let first = before.iter().find(|other| other.way == Way::Layers);
+        let beside = blind.into_iter().chain(first);
+        lines.extend(beside.map(|other| row.beside(other)));
+    }
+    lines.join("\n")
 }
 
 /// Whether the client's books are the provider's, and where not.
 fn verdict(rows: &[Row]) -> String {
     if rows.iter().all(|row| row.books_agree) {
         return "books agree: client and provider counted the same calls, answers, refusals and \
-                tokens in every row"
+                tokens in every row, and the pools the same answers of every account"
             .to_owned();
     }
     let lines: Vec<_> = rows

@@ -15,7 +15,8 @@ use super::{
     upstream::{Body, Call, Upstream},
 };
 
-/// The largest body that is kept: more than any provider takes in one request.
+/// The largest body that is kept, for another try: more than a model takes in one request. The
+/// upload of a larger file does not go through the relay.
 const MOST_BYTES: usize = 32 << 20;
 /// A body too large is still read this far, so that its caller gets to see the answer.
 const MOST_DRAINED: u64 = 4 * MOST_BYTES as u64;
@@ -51,6 +52,13 @@ pub(super) async fn answer(routes: &Routes, request: Request<Incoming>) -> Respo
         }
     };
     match upstream.call(call(&upstream, head, body)).await {
+        Ok(response) if response.status() == StatusCode::UNAUTHORIZED => {
+            // It is not the caller's credential that was refused, and some providers repeat a part
+            // of the one that was.
+            let name = &upstream.config().name;
+            let message = format!("upstream `{name}`: it rejected every key");
+            refusal(StatusCode::SERVICE_UNAVAILABLE, "no_key", message)
+        }
         Ok(response) => passed_back(response),
         Err(error) => failure(&upstream.config().name, &*error),
     }

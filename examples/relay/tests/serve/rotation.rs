@@ -1,6 +1,6 @@
 //! Several keys, some of which the provider refuses.
 
-use embedded_provider::{Limits, Provider, Scope};
+use embedded_provider::{Denial, Limits, Provider, Scope};
 use http::StatusCode;
 use serde_json::{Value, json};
 
@@ -86,10 +86,11 @@ async fn without_a_usable_key_a_call_is_refused_at_once_with_the_reasons() {
     let provider = provider().await;
     let (relay, _file) = Relay::with(&config(&provider, 1)).await;
     provider.revoke_key(KEYS[0]).expect("it has this key");
-    // The provider's own answer goes to who was the first to hear it.
+    // It is not the caller's credential that was refused: the provider's words are not for him.
     let answer = ask(&relay).await;
-    assert_eq!(answer.status, StatusCode::UNAUTHORIZED);
-    assert_eq!(answer.json()["error"]["type"], "authentication_error");
+    assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE);
+    let expected = "upstream `pretend`: it rejected every key";
+    assert_eq!(answer.json()["error"]["message"], expected);
 
     let answer = ask(&relay).await;
     assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE);
@@ -115,4 +116,43 @@ async fn a_reload_brings_keys_in_and_keeps_what_is_known_of_the_others() {
     assert_eq!(upstream["queue"]["admitted"], 6, "the books go on");
     let of = |scope: usize| upstream["scopes"][scope]["totals"]["success"].as_u64();
     assert_eq!([of(0), of(1), of(2)], [Some(2), Some(2), Some(2)]);
+}
+
+#[tokio::test]
+async fn what_one_caller_is_forbidden_closes_no_model_to_others() {
+    let provider = provider().await;
+    let (relay, _file) = Relay::with(&config(&provider, 3)).await;
+    for key in KEYS {
+        let denied = provider.deny_model_to_key(key, "some-model", Denial::Forbidden);
+        denied.expect("it has this key");
+    }
+    let answer = ask(&relay).await;
+    assert_eq!(answer.status, StatusCode::FORBIDDEN);
+    assert_eq!(answer.json()["error"]["type"], "permission_error");
+    assert_eq!(provider.counters().calls, 1, "as it was, and once");
+    for key in KEYS {
+        let allowed = provider.allow_model_to_key(key, "some-model");
+        allowed.expect("it has this key");
+    }
+    assert_eq!(ask(&relay).await.status, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn who_would_wait_longer_than_may_be_is_refused_and_not_kept() {
+    let provider = provider().await;
+    let config = config(&provider, 1).replace("60_000", "10").replace(
+        "[[upstream.scope]]",
+        "max_wait = \"1s\"\n[[upstream.scope]]",
+    );
+    let (relay, _file) = Relay::with(&config).await;
+    assert_eq!(ask(&relay).await.status, StatusCode::OK);
+    // The next place is six seconds away.
+    let answer = ask(&relay).await;
+    assert_eq!(
+        answer.status,
+        StatusCode::TOO_MANY_REQUESTS,
+        "{}",
+        answer.text
+    );
+    assert_eq!(provider.counters().calls, 1);
 }

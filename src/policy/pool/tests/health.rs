@@ -145,6 +145,57 @@ fn a_shorter_word_about_the_credit_does_not_cut_a_longer_one() {
 }
 
 #[test]
+fn out_of_credit_is_no_matter_of_seconds_whatever_the_server_says() {
+    for (hint, rest) in [(36, 60), (61, 61), (86_400, 1_800)] {
+        let mut pool = pool(scopes(&[1]));
+        let outcome = verdict(Verdict::Exhausted).after(secs(hint));
+        let (_, absorbed) = call(&mut pool, OPUS, outcome, T0);
+        assert_eq!(absorbed, Absorbed::Again(T0 + secs(rest)), "{hint}");
+    }
+}
+
+#[test]
+fn a_throttle_without_end_is_asked_about_less_and_less_often_until_a_success() {
+    let mut pool = pool(scopes(&[1]));
+    let (mut now, mut waits) = (T0, Vec::new());
+    let mut refused = |pool: &mut Pool, outcome| {
+        let (_, absorbed) = call(pool, OPUS, outcome, now);
+        let Absorbed::Again(at) = absorbed else {
+            panic!("{absorbed:?}");
+        };
+        let wait = at.since(now).as_millis();
+        now = at;
+        wait
+    };
+    for _ in 0..9 {
+        waits.push(refused(&mut pool, verdict(Verdict::Throttled)));
+    }
+    let seconds = [1, 2, 4, 8, 16, 32, 64, 128, 256];
+    assert_eq!(waits, seconds.map(|seconds| seconds * 1_000));
+    // Nor is a server that always says "at once": a 32nd of that is the least.
+    let at_once = || verdict(Verdict::Throttled).after(millis(1));
+    assert_eq!(refused(&mut pool, at_once()), 16_000);
+    call(&mut pool, OPUS, Outcome::SUCCESS, now);
+    let (_, absorbed) = call(&mut pool, OPUS, at_once(), now);
+    assert_eq!(
+        absorbed,
+        Absorbed::Again(now + Duration::from_micros(31_250))
+    );
+}
+
+#[test]
+fn one_wave_of_refusals_is_one_relapse() {
+    let mut pool = pool(scopes(&[1]));
+    let calls: Vec<_> = (0..5).map(|_| take(&mut pool, OPUS, T0)).collect();
+    for pick in calls {
+        let refused = verdict(Verdict::Throttled);
+        let absorbed = pool.report(&pick, &refused, T0, &mut no_jitter());
+        assert_eq!(absorbed, Absorbed::Again(T0 + PoolConfig::DEFAULT_REST));
+        pool.release(pick, Settlement::AsReserved, T0);
+    }
+}
+
+#[test]
 fn a_denied_model_does_not_take_the_key_out_for_others() {
     let mut pool = pool(scopes(&[2]));
     let (alias, absorbed) = call(&mut pool, OPUS, verdict(Verdict::ModelDenied), T0);

@@ -112,10 +112,10 @@ fn a_scope_without_credit_is_probed_by_exactly_one_call_until_one_succeeds() {
     call(
         &mut pool,
         OPUS,
-        verdict(Verdict::Exhausted).after(secs(10)),
+        verdict(Verdict::Exhausted).after(secs(70)),
         T0,
     );
-    let mut now = T0 + secs(10);
+    let mut now = T0 + secs(70);
     for _ in 0..3 {
         assert!(!is_free(&mut pool, OPUS, now.before(millis(1))));
         let probe = take(&mut pool, OPUS, now);

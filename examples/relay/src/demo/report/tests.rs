@@ -31,8 +31,19 @@ fn counters(change: impl FnOnce(&mut Counters)) -> Counters {
     counters
 }
 
+fn setting(way: Way) -> Setting {
+    Setting {
+        name: "a row".to_owned(),
+        way,
+        accounts: 1,
+        workers: 2,
+        documents: 2,
+        time_scale: 10,
+    }
+}
+
 fn row(load: &Load, counters: &Counters) -> Row {
-    Row::new("a row", 10, 2, load, counters, 0.987_654_321)
+    Row::new(&setting(Way::Layers), load, counters, 0.987_654_321)
 }
 
 #[test]
@@ -95,7 +106,9 @@ fn nothing_answered_is_no_division_by_zero() {
         elapsed: Duration::ZERO,
         problem: None,
     };
-    let row = Row::new("none", 1, 0, &nothing, &Counters::default(), 0.0);
+    let mut none = setting(Way::Layers);
+    none.documents = 0;
+    let row = Row::new(&none, &nothing, &Counters::default(), 0.0);
     assert_eq!((row.throughput_rps, row.p99_ms), (0.0, 0.0));
     assert_eq!((row.refused_share, row.calls_per_answer), (0.0, 0.0));
     assert!(row.books_agree);
@@ -112,16 +125,35 @@ fn percentiles_are_of_the_nearest_rank() {
 }
 
 #[test]
-fn the_comparison_sets_the_last_row_beside_the_others() {
+fn every_row_through_the_layers_stands_beside_the_blind_one() {
     let good = row(&load(), &counters(|counters| counters.refused = 0));
-    let bad = row(&load(), &counters(|counters| counters.calls = 6));
+    let books = counters(|counters| counters.calls = 6);
+    let bad = Row::new(&setting(Way::Blind), &load(), &books, 0.5);
     let shown = comparison(&[bad, good]);
     assert_eq!(
         shown,
         "a row: 0 refused, 98.8 % of the quota, 1.50 calls per answer\n  \
-         beside \"a row\": 1.00x the throughput, 1.00x the P99, 0.50x the calls per answer"
+         beside \"a row\": 1.00x the throughput, 1.00x the P99, 0.50x the calls per answer, \
+         1 calls wasted instead of 4"
     );
     assert_eq!(comparison(&[]), "");
+}
+
+#[test]
+fn the_books_of_a_pool_are_compared_account_by_account() {
+    let account = |name: &str, by_pool, by_provider| Account {
+        name: name.to_owned(),
+        by_pool,
+        by_provider,
+    };
+    let row = || row(&load(), &counters(|_| {}));
+    assert!(row().pool_books(&[account("org-1", 2, 2)]).books_agree);
+    let differs = row().pool_books(&[account("org-1", 1, 1), account("org-2", 1, 0)]);
+    assert!(!differs.books_agree);
+    assert_eq!(
+        differs.differences,
+        ["answers of org-2: pool 1, provider 0"]
+    );
 }
 
 #[test]

@@ -1,6 +1,10 @@
 //! `key = [..]`: credentials, from the environment, from files, or as they are.
 
-use std::{fs, path::Path};
+use std::{
+    fs::File,
+    io::{self, Read},
+    path::Path,
+};
 
 use secrecy::SecretString;
 
@@ -106,7 +110,7 @@ fn shown_variable(name: &str) -> String {
 /// The file's content without the line's end that every editor adds.
 fn from_file(node: &Node<'_>, folder: &Path) -> Result<String, Problem> {
     let path = folder.join(node.text()?);
-    let content = fs::read_to_string(path).map_err(|error| {
+    let content = read(&path).map_err(|error| {
         // The path is not repeated: somebody may have written the secret in its place.
         node.wrong(format!(
             "names a file that cannot be read ({}); paths begin at the configuration's folder",
@@ -115,6 +119,17 @@ fn from_file(node: &Node<'_>, folder: &Path) -> Result<String, Problem> {
     })?;
     let line = content.strip_suffix('\n').unwrap_or(&content);
     Ok(line.strip_suffix('\r').unwrap_or(line).to_owned())
+}
+
+/// A longer file is no key; some have no end.
+const LONGEST: u64 = 16 << 10;
+
+fn read(path: &Path) -> io::Result<String> {
+    let mut content = String::new();
+    File::open(path)?
+        .take(LONGEST)
+        .read_to_string(&mut content)?;
+    Ok(content)
 }
 
 /// Why a secret cannot be sent in a header.

@@ -116,8 +116,10 @@ fn headers(node: &Node<'_>) -> Result<HeaderMap, Problem> {
             let problem = format!("sets `{name}`, which the relay sets itself; leave it out");
             return Err(node.wrong(problem));
         }
-        let mut value = HeaderValue::from_str(node.text()?)
-            .map_err(|_| node.wrong("has a value that fits no header; use visible ASCII"))?;
+        let value = HeaderValue::from_str(node.text()?).ok();
+        let value = value.filter(|value| value.to_str().is_ok());
+        let mut value = value
+            .ok_or_else(|| node.wrong("has a value that fits no header; use visible ASCII"))?;
         // It may be as secret as a key.
         value.set_sensitive(true);
         headers.insert(name, value);

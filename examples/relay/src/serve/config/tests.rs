@@ -323,6 +323,11 @@ fn a_scope() {
              leave it out",
         ),
         (
+            scope(&format!("{KEY}\nheaders = {{ x-team = \"Zürich\" }}")),
+            "relay.toml:7:22: upstream.scope.headers has a value that fits no header; use visible \
+             ASCII",
+        ),
+        (
             scope(&format!("{KEY}\nheaders = {{ x-team = \"SECRET\\n\" }}")),
             "relay.toml:7:22: upstream.scope.headers has a value that fits no header; use visible \
              ASCII",
