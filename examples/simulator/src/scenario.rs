@@ -112,7 +112,7 @@ pub(crate) fn all() -> Vec<Scenario> {
 /// ten times as slow, other mixes, steps, and little load.
 pub(crate) fn varied() -> Vec<Scenario> {
     let mut list = Vec::new();
-    for size in [0.25, 0.5, 2.0, 4.0] {
+    for size in [0.25_f64, 0.5, 2.0, 4.0] {
         let servers = [(0.0, (50.0 * size).round())];
         list.push(saturated(
             &format!("S1 ×{size} servers"),
