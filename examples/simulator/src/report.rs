@@ -20,6 +20,7 @@ pub(crate) fn table(scenario: &Scenario, rows: &[Row]) -> String {
     let mut header = vec![
         "contender",
         "goodput",
+        "worst seed",
         "latency",
         "refused per success",
         "mean limit",
@@ -34,6 +35,7 @@ pub(crate) fn table(scenario: &Scenario, rows: &[Row]) -> String {
         let mut cells = vec![
             row.contender.to_owned(),
             cell(row.goodput, 3),
+            format!("{:.3} (#{})", row.worst, row.worst_seed),
             cell(row.latency, 2),
             cell(row.refused, 4),
             cell(row.limit, 1),
@@ -120,6 +122,7 @@ pub(crate) fn json(rows: &[Row], budgets: &[RetryRow]) -> String {
                 "scenario": row.scenario,
                 "contender": row.contender,
                 "goodput": value(row.goodput),
+                "goodput_of_worst_seed": row.worst,
                 "latency": value(row.latency),
                 "refused_per_success": value(row.refused),
                 "limit": value(row.limit),

@@ -45,6 +45,9 @@ pub(crate) struct Row {
     pub(crate) is_default: bool,
     /// Successes, by the oracle's.
     pub(crate) goodput: Estimate,
+    /// The same of the seed that came off worst.
+    pub(crate) worst: f64,
+    pub(crate) worst_seed: usize,
     /// Mean latency, by the oracle's.
     pub(crate) latency: Estimate,
     /// Refused calls for each success.
@@ -167,7 +170,17 @@ fn row(scenario: &Scenario, contender: Contender, runs: &[Figures], best: &[Figu
         Estimate::of(&values)
     };
     let has_more = matches!(scenario.name.as_str(), "S3" | "S8");
+    let goodputs = runs
+        .iter()
+        .zip(best)
+        .map(|(run, best)| run.succeeded / best.succeeded);
+    let worst = goodputs
+        .enumerate()
+        .min_by(|(_, one), (_, other)| one.total_cmp(other));
+    let (worst_seed, worst) = worst.unwrap_or((0, 0.0));
     Row {
+        worst,
+        worst_seed,
         scenario: scenario.name.clone(),
         contender: contender.name(),
         is_default: contender == Contender::SizedVegas,
