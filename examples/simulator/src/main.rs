@@ -35,6 +35,9 @@ struct Arguments {
     /// Runs of each pair.
     #[arg(long, default_value_t = 20)]
     seeds: u64,
+    /// The first of their seeds.
+    #[arg(long, default_value_t = 0)]
+    first_seed: u64,
     /// The settings beside the written ones, with the library's algorithms.
     #[arg(long)]
     varied: bool,
@@ -59,6 +62,10 @@ impl Arguments {
             }
         };
         self.scenario.is_empty() || self.scenario.iter().any(is_part)
+    }
+
+    fn all_seeds(&self) -> Vec<u64> {
+        (self.first_seed..).take(self.seeds as usize).collect()
     }
 
     fn scenarios(&self) -> Vec<Scenario> {
@@ -112,21 +119,21 @@ fn run(arguments: &Arguments) -> Result<Vec<String>, Box<dyn std::error::Error>>
     if let Some(directory) = &arguments.plots {
         std::fs::create_dir_all(directory)?;
         for scenario in &scenarios {
-            let record = score::record(scenario, Contender::SizedVegas, 0);
+            let record = score::record(scenario, Contender::SizedVegas, arguments.first_seed);
             plot::draw(directory, scenario, Contender::SizedVegas.name(), &record)?;
         }
     }
     let contenders = arguments.contenders();
     let mut rows: Vec<Row> = Vec::new();
     for scenario in &scenarios {
-        let new = score::rows(scenario, &contenders, arguments.seeds);
+        let new = score::rows(scenario, &contenders, &arguments.all_seeds());
         if !arguments.json {
             println!("{}", report::table(scenario, &new));
         }
         rows.extend(new);
     }
     let budgets = if wants_retries {
-        report::retries(Funding::ALL, arguments.seeds)
+        report::retries(Funding::ALL, &arguments.all_seeds())
     } else {
         Vec::new()
     };

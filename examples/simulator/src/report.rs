@@ -56,15 +56,15 @@ pub(crate) struct RetryRow {
     attempts: Estimate,
 }
 
-pub(crate) fn retries(fundings: &[Funding], seeds: u64) -> Vec<RetryRow> {
+pub(crate) fn retries(fundings: &[Funding], seeds: &[u64]) -> Vec<RetryRow> {
     let jobs: Vec<_> = fundings
         .iter()
-        .flat_map(|funding| (0..seeds).map(|seed| (*funding, seed)))
+        .flat_map(|funding| seeds.iter().map(|seed| (*funding, *seed)))
         .collect();
     let runs = on_all_cores(&jobs, |(funding, seed)| retries::run(*funding, *seed));
     fundings
         .iter()
-        .zip(runs.chunks(seeds as usize))
+        .zip(runs.chunks(seeds.len()))
         .map(|(funding, runs)| {
             let over = |figure: fn(&Outage) -> f64| {
                 Estimate::of(&runs.iter().map(figure).collect::<Vec<_>>())

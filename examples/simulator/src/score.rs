@@ -47,7 +47,7 @@ pub(crate) struct Row {
     pub(crate) goodput: Estimate,
     /// The same of the seed that came off worst.
     pub(crate) worst: f64,
-    pub(crate) worst_seed: usize,
+    pub(crate) worst_seed: u64,
     /// Mean latency, by the oracle's.
     pub(crate) latency: Estimate,
     /// Refused calls for each success.
@@ -91,19 +91,19 @@ pub(crate) fn record(scenario: &Scenario, contender: Contender, seed: u64) -> Re
 }
 
 /// All contenders in one scenario.
-pub(crate) fn rows(scenario: &Scenario, contenders: &[Contender], seeds: u64) -> Vec<Row> {
+pub(crate) fn rows(scenario: &Scenario, contenders: &[Contender], seeds: &[u64]) -> Vec<Row> {
     let jobs: Vec<_> = std::iter::once(&Contender::Best)
         .chain(contenders)
-        .flat_map(|contender| (0..seeds).map(|seed| (*contender, seed)))
+        .flat_map(|contender| seeds.iter().map(|seed| (*contender, *seed)))
         .collect();
     let records = on_all_cores(&jobs, |(contender, seed)| {
         Figures::of(scenario, &record(scenario, *contender, *seed))
     });
-    let (best, rest) = records.split_at(seeds as usize);
+    let (best, rest) = records.split_at(seeds.len());
     contenders
         .iter()
-        .zip(rest.chunks(seeds as usize))
-        .map(|(contender, runs)| row(scenario, *contender, runs, best))
+        .zip(rest.chunks(seeds.len()))
+        .map(|(contender, runs)| row(scenario, *contender, (runs, best), seeds))
         .collect()
 }
 
@@ -160,7 +160,12 @@ fn recovery(record: &Record) -> f64 {
         .map_or(NEVER, |tenth| (tenth - 900) as f64 / 10.0)
 }
 
-fn row(scenario: &Scenario, contender: Contender, runs: &[Figures], best: &[Figures]) -> Row {
+fn row(
+    scenario: &Scenario,
+    contender: Contender,
+    (runs, best): (&[Figures], &[Figures]),
+    seeds: &[u64],
+) -> Row {
     let over = |figure: &dyn Fn(&Figures, &Figures) -> f64| {
         let values: Vec<_> = runs
             .iter()
@@ -174,13 +179,14 @@ fn row(scenario: &Scenario, contender: Contender, runs: &[Figures], best: &[Figu
         .iter()
         .zip(best)
         .map(|(run, best)| run.succeeded / best.succeeded);
-    let worst = goodputs
-        .enumerate()
+    let worst = seeds
+        .iter()
+        .zip(goodputs)
         .min_by(|(_, one), (_, other)| one.total_cmp(other));
-    let (worst_seed, worst) = worst.unwrap_or((0, 0.0));
+    let (worst_seed, worst) = worst.unwrap_or((&0, 0.0));
     Row {
         worst,
-        worst_seed,
+        worst_seed: *worst_seed,
         scenario: scenario.name.clone(),
         contender: contender.name(),
         is_default: contender == Contender::SizedVegas,
