@@ -133,12 +133,13 @@ impl PercentileTarget {
         if sample.sent() < self.since {
             return None;
         }
-        if !self.is_settled && now >= self.since + 2 * self.target {
+        if !self.is_settled && now >= self.since + self.target.saturating_mul(2) {
             self.is_settled = true;
             self.empty();
         }
-        self.count += 1;
-        self.at_limit += u32::from(sample.is_at_limit());
+        self.count = self.count.saturating_add(1);
+        let is_at_limit = u32::from(sample.is_at_limit());
+        self.at_limit = self.at_limit.saturating_add(is_at_limit);
         if latency > self.target {
             self.exceeded += 1;
             let too_many = TOO_MANY.max(TOO_MUCH * self.expected());

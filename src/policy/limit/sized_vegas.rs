@@ -175,6 +175,9 @@ const CATCH_UP: f64 = 0.25;
 /// Share of a window in the mean line, which decides whether it is time for a probe.
 const QUEUE_SHARE: f64 = 0.25;
 
+/// What a single call counts for in it at most, in mean round trips.
+const LONGEST_IN_ROUND_TRIPS: f64 = 8.0;
+
 /// Share of a call in the mean round trip.
 const ROUND_TRIP_SHARE: f64 = 1.0 / 16.0;
 
@@ -220,12 +223,12 @@ impl SizedVegas {
             self.restart(now);
         }
         let latency = self.latency(sample)?;
-        let share = if self.round_trip == 0.0 {
-            1.0
-        } else {
-            ROUND_TRIP_SHARE
-        };
-        self.round_trip += share * (latency - self.round_trip);
+        if self.round_trip == 0.0 {
+            self.round_trip = latency;
+        }
+        // One call that took an hour must not make the windows wait for hours.
+        let latency_at_most = latency.min(LONGEST_IN_ROUND_TRIPS * self.round_trip);
+        self.round_trip += ROUND_TRIP_SHARE * (latency_at_most - self.round_trip);
         if !self
             .window
             .add(latency, sample.is_at_limit(), sample.sent(), now)

@@ -90,7 +90,7 @@ impl Window {
         self.lowest = self.lowest.min(bucket);
         self.highest = self.highest.max(bucket);
         self.count = self.count.saturating_add(1);
-        self.at_limit += u32::from(is_at_limit);
+        self.at_limit = self.at_limit.saturating_add(u32::from(is_at_limit));
         self.count >= self.next_look
     }
 
