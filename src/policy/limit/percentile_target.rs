@@ -16,9 +16,8 @@ use crate::policy::{InvalidConfig, Timestamp};
 /// worth of calls that keep the target. Growth waits for two targets after each change, because
 /// quick calls come back first. Refusals and failures count as for [`Aimd`](super::Aimd).
 ///
-/// Source: the limiters that compare a percentile with an objective, such as the
-/// P99 controllers of Uber's Cinnamon; the counting rule is a binomial sign test. No percentile is
-/// ever computed.
+/// Source: the sign test for a quantile, as a control rule of our own; no percentile is ever
+/// computed.
 ///
 /// ```
 /// use std::time::Duration;
