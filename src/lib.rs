@@ -78,7 +78,13 @@
 pub mod outcome;
 pub mod policy;
 
-#[cfg(any(feature = "rate-limit", feature = "key-rotation"))]
+#[cfg(feature = "adaptive-concurrency")]
+pub mod adaptive_concurrency;
+#[cfg(any(
+    feature = "rate-limit",
+    feature = "key-rotation",
+    feature = "adaptive-concurrency"
+))]
 mod admit;
 #[cfg(feature = "_service")]
 pub mod call;
@@ -100,7 +106,11 @@ pub mod provider;
 pub mod rate_limit;
 #[cfg(feature = "retry")]
 pub mod retry;
-#[cfg(any(feature = "rate-limit", feature = "key-rotation"))]
+#[cfg(any(
+    feature = "rate-limit",
+    feature = "key-rotation",
+    feature = "adaptive-concurrency"
+))]
 pub mod snapshot;
 #[cfg(feature = "test-util")]
 pub mod testing;

@@ -30,6 +30,8 @@
 
 mod admission;
 mod future;
+#[cfg(feature = "adaptive-concurrency")]
+mod limiter;
 mod queue;
 mod resource;
 mod slots;
@@ -37,6 +39,8 @@ mod slots;
 mod tests;
 mod tokens;
 
+#[cfg(feature = "adaptive-concurrency")]
+pub(crate) use self::limiter::Limiter;
 #[cfg(feature = "key-rotation")]
 pub(crate) use self::resource::Claim;
 pub(crate) use self::{

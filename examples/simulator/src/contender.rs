@@ -1,6 +1,8 @@
 //! Who takes part.
 
-use tower_relay::policy::limit::{Aimd, Bounds, SizedVegas};
+use std::time::Duration;
+
+use tower_relay::policy::limit::{Aimd, Bounds, PercentileTarget, SizedVegas};
 
 use crate::{
     controller::{Controller, Gate, Ours, Seen, WORKERS, fixed},
@@ -18,6 +20,7 @@ pub(crate) enum Contender {
     SizedVegas,
     SizedVegasBySize,
     Aimd,
+    PercentileTarget,
     NoLimit,
     NetflixVegas,
     NetflixVegasWindowed,
@@ -37,6 +40,7 @@ impl Contender {
         Self::SizedVegas,
         Self::SizedVegasBySize,
         Self::Aimd,
+        Self::PercentileTarget,
         Self::NoLimit,
         Self::NetflixVegas,
         Self::NetflixVegasWindowed,
@@ -56,6 +60,7 @@ impl Contender {
             Self::SizedVegas => "SizedVegas (default)",
             Self::SizedVegasBySize => "SizedVegas by size",
             Self::Aimd => "Aimd",
+            Self::PercentileTarget => "PercentileTarget",
             Self::NoLimit => "no limit, 200 workers",
             Self::NetflixVegas => "Netflix Vegas, raw",
             Self::NetflixVegasWindowed => "Netflix Vegas, windowed",
@@ -70,6 +75,18 @@ impl Contender {
         }
     }
 
+    /// Whether it is one of the library's, or their measure.
+    pub(crate) const fn is_ours(self) -> bool {
+        matches!(
+            self,
+            Self::Best
+                | Self::SizedVegas
+                | Self::SizedVegasBySize
+                | Self::Aimd
+                | Self::PercentileTarget
+        )
+    }
+
     pub(crate) fn controller(self, scenario: &Scenario, seed: u64) -> Box<dyn Controller> {
         match self {
             Self::Best => match &scenario.best {
@@ -79,6 +96,11 @@ impl Contender {
             Self::SizedVegas => Box::new(Ours(SizedVegas::default())),
             Self::SizedVegasBySize => Box::new(Ours(SizedVegas::new(Bounds::default()).by_size())),
             Self::Aimd => Box::new(Ours(Aimd::default())),
+            Self::PercentileTarget => {
+                let target = Duration::from_secs_f64(scenario.setting.model.unloaded_p99() * 1.25);
+                let limit = PercentileTarget::p99(target);
+                Box::new(Ours(limit.expect("the target is not zero")))
+            }
             Self::NoLimit => Box::new(fixed(WORKERS)),
             Self::NetflixVegas => Box::new(Raw(NetflixVegas::new(seed))),
             Self::NetflixVegasWindowed => Box::new(Windowed::new(NetflixVegas::new(seed))),

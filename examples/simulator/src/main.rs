@@ -1,117 +1,152 @@
-//! Concurrency limits against servers whose optimum is known.
+//! Concurrency limits and retry budgets against servers whose optimum is known.
+//!
+//! Every run is decided by its seed. `cargo run --release -p simulator -- --help` tells the rest.
 
 mod chance;
 mod contender;
 mod controller;
+mod plot;
 mod published;
+mod report;
+mod retries;
 mod scenario;
+mod score;
 mod upstream;
 mod world;
 
-use contender::Contender;
-use std::sync::{
-    Mutex,
-    atomic::{AtomicUsize, Ordering},
-};
+#[cfg(test)]
+mod tests;
 
-fn main() {
-    let args: Vec<String> = std::env::args().collect();
-    let which = args.get(1).map_or("S", |s| s.as_str());
-    let seeds: u64 = args.get(2).map_or(5, |s| s.parse().unwrap());
-    let who = args.get(3).map_or("", |s| s.as_str());
-    let mut list = scenario::all();
-    if which.starts_with('v') {
-        list = scenario::varied();
+use std::{path::PathBuf, process::ExitCode};
+
+use clap::Parser;
+
+use self::{contender::Contender, retries::Funding, scenario::Scenario, score::Row};
+
+/// Concurrency limits and retry budgets against servers whose optimum is known.
+#[derive(Debug, Parser)]
+struct Arguments {
+    /// Only these scenarios: S1 to S8, R1, or a part of a varied one's name.
+    #[arg(long, value_delimiter = ',')]
+    scenario: Vec<String>,
+    /// Only contenders whose name contains this.
+    #[arg(long, default_value = "")]
+    contender: String,
+    /// Runs of each pair.
+    #[arg(long, default_value_t = 20)]
+    seeds: u64,
+    /// The first of their seeds.
+    #[arg(long, default_value_t = 0)]
+    first_seed: u64,
+    /// The settings beside the written ones, with the library's algorithms.
+    #[arg(long)]
+    varied: bool,
+    /// Print one JSON document instead of tables.
+    #[arg(long)]
+    json: bool,
+    /// Fail, and say where, if the default misses a target of the design.
+    #[arg(long)]
+    check: bool,
+    /// Draw limit, calls in flight and queue of the default in each scenario into this directory.
+    #[arg(long, value_name = "DIR")]
+    plots: Option<PathBuf>,
+}
+
+impl Arguments {
+    fn wants(&self, name: &str) -> bool {
+        let is_part = |part: &String| {
+            if self.varied {
+                name.contains(part.as_str())
+            } else {
+                name.eq_ignore_ascii_case(part)
+            }
+        };
+        self.scenario.is_empty() || self.scenario.iter().any(is_part)
     }
-    let list: Vec<_> = list
-        .into_iter()
-        .filter(|s| s.name.contains(which.trim_start_matches('v')))
-        .collect();
-    for scenario in &list {
-        let contenders: Vec<_> = Contender::ALL
-            .iter()
-            .filter(|c| c.name().contains(who) || **c == Contender::Best)
-            .collect();
-        let jobs: Vec<_> = contenders
-            .iter()
-            .flat_map(|c| (0..seeds).map(move |s| (**c, s)))
-            .collect();
-        let next = AtomicUsize::new(0);
-        let results = Mutex::new(Vec::new());
-        std::thread::scope(|scope| {
-            for _ in 0..2 {
-                scope.spawn(|| {
-                    loop {
-                        let i = next.fetch_add(1, Ordering::Relaxed);
-                        let Some((c, seed)) = jobs.get(i) else { break };
-                        let mut controller = c.controller(scenario, *seed);
-                        let record = world::run(&scenario.setting, controller.as_mut(), *seed);
-                        results.lock().unwrap().push((*c, *seed, record));
-                    }
-                });
+
+    fn all_seeds(&self) -> Vec<u64> {
+        (self.first_seed..).take(self.seeds as usize).collect()
+    }
+
+    fn scenarios(&self) -> Vec<Scenario> {
+        let all = if self.varied {
+            scenario::varied()
+        } else {
+            scenario::all()
+        };
+        all.into_iter()
+            .filter(|one| self.wants(&one.name))
+            .collect()
+    }
+
+    fn contenders(&self) -> Vec<Contender> {
+        let all = Contender::ALL.iter().copied();
+        all.filter(|one| !self.varied || one.is_ours())
+            // Nobody needs the published ones to know whether the default keeps its targets.
+            .filter(|one| !self.check || *one == Contender::SizedVegas)
+            .filter(|one| one.name().contains(self.contender.as_str()))
+            .collect()
+    }
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    match run(&arguments) {
+        Ok(misses) if misses.is_empty() => ExitCode::SUCCESS,
+        Ok(misses) => {
+            for miss in misses {
+                eprintln!("missed: {miss}");
             }
-        });
-        let results = results.into_inner().unwrap();
-        println!("== {}", scenario.name);
-        for c in &contenders {
-            let (mut g, mut l, mut r, mut n, mut lim, mut w) = (0.0, 0.0, 0.0, 0.0, 0.0, 0.0);
-            let mut sq = 0.0;
-            let mut s3 = 0.0;
-            let mut rec = 0.0;
-            for (_, seed, record) in results.iter().filter(|x| x.0 == **c) {
-                let best = &results
-                    .iter()
-                    .find(|x| x.0 == Contender::Best && x.1 == *seed)
-                    .unwrap()
-                    .2;
-                let x = record.succeeded as f64 / best.succeeded as f64;
-                g += x;
-                sq += x * x;
-                l += (record.latency / record.succeeded as f64)
-                    / (best.latency / best.succeeded as f64);
-                r += record.refused as f64 / record.succeeded as f64;
-                let from = (scenario.setting.warm_up * 10.0) as usize;
-                let lims = &record.limit[from..];
-                lim += lims.iter().map(|x| f64::from(*x)).sum::<f64>() / lims.len() as f64;
-                w += record.wasted as f64;
-                if scenario.name == "S3" {
-                    s3 += record.limit[1000..1200]
-                        .iter()
-                        .map(|x| f64::from(*x))
-                        .sum::<f64>()
-                        / 200.0;
-                    rec += (600..1200)
-                        .find(|i| {
-                            let m = record.limit[*i..*i + 50]
-                                .iter()
-                                .map(|x| f64::from(*x))
-                                .sum::<f64>()
-                                / 50.0;
-                            (11.25..=18.75).contains(&m)
-                        })
-                        .map_or(99.0, |i| (i - 600) as f64 / 10.0);
-                }
-                if scenario.name == "S8" {
-                    rec += (910..2370)
-                        .find(|i| record.successes[*i..*i + 30].iter().sum::<u32>() >= 1350)
-                        .map_or(99.0, |i| (i - 900) as f64 / 10.0);
-                }
-                n += 1.0;
-            }
-            let m: f64 = g / n;
-            let ci = 1.96 * ((sq / n - m * m).max(0.0) / n).sqrt();
-            println!(
-                "{:26} good {:.3} ±{:.3} lat {:.2} refused {:.4} limit {:.1} wasted {:.0} s3 {:.1} rec {:.1}",
-                c.name(),
-                m,
-                ci,
-                l / n,
-                r / n,
-                lim / n,
-                w / n,
-                s3 / n,
-                rec / n
-            );
+            ExitCode::FAILURE
+        }
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
         }
     }
+}
+
+/// Everything asked for; returns the targets that were missed, if they are to be checked.
+fn run(arguments: &Arguments) -> Result<Vec<String>, Box<dyn std::error::Error>> {
+    if arguments.seeds == 0 {
+        return Err("--seeds: without a run there is nothing to tell; write at least 1".into());
+    }
+    let scenarios = arguments.scenarios();
+    let wants_retries = !arguments.varied && arguments.wants("R1");
+    if scenarios.is_empty() && !wants_retries {
+        return Err("--scenario: there is none of that name; write S1 to S8 or R1".into());
+    }
+    if let Some(directory) = &arguments.plots {
+        std::fs::create_dir_all(directory)?;
+        for scenario in &scenarios {
+            let record = score::record(scenario, Contender::SizedVegas, arguments.first_seed);
+            plot::draw(directory, scenario, Contender::SizedVegas.name(), &record)?;
+        }
+    }
+    let contenders = arguments.contenders();
+    let mut rows: Vec<Row> = Vec::new();
+    for scenario in &scenarios {
+        let new = score::rows(scenario, &contenders, &arguments.all_seeds());
+        if !arguments.json {
+            println!("{}", report::table(scenario, &new));
+        }
+        rows.extend(new);
+    }
+    let budgets = if wants_retries {
+        report::retries(Funding::ALL, &arguments.all_seeds())
+    } else {
+        Vec::new()
+    };
+    if arguments.json {
+        println!("{}", report::json(&rows, &budgets));
+    } else if !budgets.is_empty() {
+        println!("{}", report::retry_table(&budgets));
+    }
+    if !arguments.check {
+        return Ok(Vec::new());
+    }
+    let defaults = rows.iter().filter(|row| row.is_default);
+    let mut misses: Vec<_> = defaults.flat_map(score::misses).collect();
+    misses.extend(report::retry_miss(&budgets));
+    Ok(misses)
 }

@@ -112,8 +112,8 @@ pub(crate) fn all() -> Vec<Scenario> {
 /// ten times as slow, other mixes, steps, and little load.
 pub(crate) fn varied() -> Vec<Scenario> {
     let mut list = Vec::new();
-    for size in [0.25, 0.5, 2.0, 4.0] {
-        let servers = [(0.0, (50.0 * size as f64).round())];
+    for size in [0.25_f64, 0.5, 2.0, 4.0] {
+        let servers = [(0.0, (50.0 * size).round())];
         list.push(saturated(
             &format!("S1 ×{size} servers"),
             fifo(&servers, 1.0, None),
@@ -121,7 +121,7 @@ pub(crate) fn varied() -> Vec<Scenario> {
             60.0,
             &servers,
         ));
-        let batch = (64.0 * size as f64).round();
+        let batch = (64.0 * size).round();
         list.push(saturated(
             &format!("S4 ×{size} batch"),
             llm(batch, &[(0.0, LLM_LONG)]),
@@ -129,7 +129,7 @@ pub(crate) fn varied() -> Vec<Scenario> {
             600.0,
             &[(0.0, batch)],
         ));
-        let slots = [(0.0, (40.0 * size as f64).round())];
+        let slots = [(0.0, (40.0 * size).round())];
         list.push(saturated(
             &format!("S6 ×{size} slots"),
             Model::Slots {
@@ -218,7 +218,7 @@ pub(crate) fn varied() -> Vec<Scenario> {
     ] {
         let servers = [(0.0, servers)];
         list.push(saturated(
-            &format!("{name}"),
+            name,
             Model::Fifo {
                 servers: servers.to_vec(),
                 service: Spread::new(mean, 1.0),

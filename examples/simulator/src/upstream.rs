@@ -32,6 +32,12 @@ impl Spread {
         chance.lognormal(self.mean, self.variation)
     }
 
+    /// The 99th percentile.
+    fn p99(self) -> f64 {
+        let variance = (1.0 + self.variation * self.variation).ln();
+        self.mean * (2.326 * variance.sqrt() - variance / 2.0).exp()
+    }
+
     pub(crate) fn times(self, factor: f64) -> Self {
         Self::new(self.mean * factor, self.variation)
     }
@@ -73,6 +79,18 @@ pub(crate) enum Model {
         burst: f64,
         service: Spread,
     },
+}
+
+impl Model {
+    /// The 99th percentile of the time to the first byte when nobody waits.
+    pub(crate) fn unloaded_p99(&self) -> f64 {
+        match self {
+            Self::Fifo { service, .. }
+            | Self::Slots { service, .. }
+            | Self::Bucket { service, .. } => service.p99(),
+            Self::Llm { first_token, .. } => first_token.p99(),
+        }
+    }
 }
 
 const LONG: Spread = Spread::new(1500.0, 0.4);

@@ -9,17 +9,15 @@ use crate::policy::{InvalidConfig, Timestamp};
 /// it has no default target.
 ///
 /// A percentile is kept if few enough calls exceed the target, so exceeding calls are all that is
-/// counted, in windows in which two may be expected (200 calls for P99). None in a
-/// window: the limit grows by half its square root, if it was used up. Three: it is cut at once,
-/// by the share that exceeded, between a tenth and a half. Between the two it stays. In balance
-/// somewhat fewer calls exceed the target than allowed. Before the first cut it
-/// doubles with each half limit's worth of calls that keep the target. Calls count for growth
-/// from two targets after the last change on, because quick ones come back first. Refusals and failures count
-/// as for [`Aimd`](super::Aimd).
+/// counted, in windows in which two may be expected (200 calls for P99). None in a window: the
+/// limit grows by half its square root, if it was used up. Three: it is cut at once, by the share
+/// that exceeded, between a tenth and a half. Between the two it stays. In balance somewhat fewer
+/// calls exceed the target than allowed. Before the first cut it doubles with each half limit's
+/// worth of calls that keep the target. Growth waits for two targets after each change, because
+/// quick calls come back first. Refusals and failures count as for [`Aimd`](super::Aimd).
 ///
-/// Source: the limiters that compare a percentile with an objective, such as the
-/// P99 controllers of Uber's Cinnamon; the counting rule is a binomial sign test. No percentile is
-/// ever computed.
+/// Source: the sign test for a quantile, as a control rule of our own; no percentile is ever
+/// computed.
 ///
 /// ```
 /// use std::time::Duration;
@@ -43,20 +41,28 @@ pub struct PercentileTarget {
     when: When,
     limit: f64,
     slow_start: f64,
-    /// Calls sent since `since`, and those that exceeded.
+    /// Calls in the window, those that exceeded, and those sent at the limit.
     count: u32,
     exceeded: u32,
-    /// Calls that came back when slow ones could have, too, and those of them sent at the limit.
-    settled: u32,
     at_limit: u32,
+    /// Only calls sent since the last change count.
     since: Timestamp,
+    /// Whether the slow ones of these can be back, too.
+    is_settled: bool,
     losses: Losses,
 }
 
-/// Exceeding calls in a window that are a cut: with two expected, three say too many, and the
-/// balance of cuts with windows free of any lies at about seven tenths of what is allowed.
-const TOO_MANY: u32 = 3;
+/// Calls that may exceed the target in a window: enough to tell too many from bad luck.
 const EXPECTED: f64 = 2.0;
+
+/// Fewest exceeding calls that are a cut, and the share of what may be expected. With two
+/// expected these are the same.
+const TOO_MANY: f64 = 3.0;
+const TOO_MUCH: f64 = 1.5;
+
+/// The share of what may be expected below which there is room: with two expected, none. The
+/// balance of cuts and growth lies at about seven tenths of what is allowed.
+const LITTLE: f64 = 0.35;
 
 /// Shares of the limit that a cut takes: a tenth when a few calls exceed, half when all do.
 const MILDEST: f64 = 0.1;
@@ -100,9 +106,9 @@ impl PercentileTarget {
             slow_start: f64::INFINITY,
             count: 0,
             exceeded: 0,
-            settled: 0,
             at_limit: 0,
             since: Timestamp::ZERO,
+            is_settled: false,
             losses: Losses::new(bounds),
         })
     }
@@ -126,10 +132,17 @@ impl PercentileTarget {
         if sample.sent() < self.since {
             return None;
         }
-        self.count += 1;
+        if !self.is_settled && now >= self.since + self.target.saturating_mul(2) {
+            self.is_settled = true;
+            self.empty();
+        }
+        self.count = self.count.saturating_add(1);
+        let is_at_limit = u32::from(sample.is_at_limit());
+        self.at_limit = self.at_limit.saturating_add(is_at_limit);
         if latency > self.target {
             self.exceeded += 1;
-            if self.exceeded < TOO_MANY {
+            let too_many = TOO_MANY.max(TOO_MUCH * self.expected());
+            if f64::from(self.exceeded) < too_many {
                 return None;
             }
             let share = f64::from(self.exceeded) / f64::from(self.count);
@@ -139,41 +152,47 @@ impl PercentileTarget {
             self.restart(now);
             return Some(Reason::Queue);
         }
-        // Before that the quick calls are back and the slow ones are not.
-        if now < self.since + 2 * self.target {
-            return None;
-        }
-        self.settled += 1;
-        self.at_limit += u32::from(sample.is_at_limit());
         let is_slow_start = self.limit < self.slow_start;
         let enough = if is_slow_start {
             self.window.min(((self.limit / 2.0) as u32).max(4))
         } else {
             self.window
         };
-        if self.settled < enough {
+        if !self.is_settled || self.count < enough {
             return None;
         }
-        let has_room = self.exceeded == 0 && self.at_limit.saturating_mul(2) > self.settled;
-        if has_room {
-            let step = if is_slow_start {
-                self.limit
-            } else {
-                self.limit.sqrt() / 2.0
-            };
-            let most = self.losses.cap().max(self.limit);
-            self.limit = self.bounds.clamp((self.limit + step).min(most));
+        let is_kept = f64::from(self.exceeded) < LITTLE * self.expected();
+        if !is_kept || self.at_limit.saturating_mul(2) <= self.count {
+            self.empty();
+            return None;
         }
+        let step = if is_slow_start {
+            self.limit
+        } else {
+            self.limit.sqrt() / 2.0
+        };
+        let most = self.losses.cap().max(self.limit);
+        self.limit = self.bounds.clamp((self.limit + step).min(most));
         self.restart(now);
-        has_room.then_some(Reason::Room)
+        Some(Reason::Room)
     }
 
+    /// How many of the calls so far may exceed the target.
+    fn expected(&self) -> f64 {
+        EXPECTED * f64::from(self.count) / f64::from(self.window)
+    }
+
+    /// Begins a window of calls sent from now on.
     fn restart(&mut self, now: Timestamp) {
+        self.empty();
+        self.since = now;
+        self.is_settled = false;
+    }
+
+    const fn empty(&mut self) {
         self.count = 0;
         self.exceeded = 0;
-        self.settled = 0;
         self.at_limit = 0;
-        self.since = now;
     }
 }
 

@@ -68,6 +68,8 @@ pub struct SizedVegas {
     baseline: Option<Baseline>,
     losses: Losses,
     sizing: Option<Sizing>,
+    /// Whether the first window is over.
+    has_begun: bool,
     /// A moving mean of the latency: a round trip, in seconds.
     round_trip: f64,
     /// Windows in a row without a queue.
@@ -156,15 +158,25 @@ const DEEPEST: f64 = 0.5;
 /// each, they cost a third of a percent.
 const PROBE_SHARE: u32 = 30;
 
+/// The same while the baseline is vague: a wrong one costs more than looking again.
+const PROBE_SHARE_VAGUE: u32 = 8;
+
 /// The share of a whole fall in latency that says that everybody still waits: an empty line
 /// gives at most half of it, with errors of a tenth.
 const PROPORTIONAL: f64 = 0.75;
+
+/// The share of it below which the latency does not respond to the limit at all: that is the
+/// server's own.
+const UNRESPONSIVE: f64 = 0.25;
 
 /// Share of the way to the last ceiling that a window without a line makes.
 const CATCH_UP: f64 = 0.25;
 
 /// Share of a window in the mean line, which decides whether it is time for a probe.
 const QUEUE_SHARE: f64 = 0.25;
+
+/// What a single call counts for in it at most, in mean round trips.
+const LONGEST_IN_ROUND_TRIPS: f64 = 8.0;
 
 /// Share of a call in the mean round trip.
 const ROUND_TRIP_SHARE: f64 = 1.0 / 16.0;
@@ -185,6 +197,7 @@ impl SizedVegas {
             baseline: None,
             losses: Losses::new(bounds),
             sizing: None,
+            has_begun: false,
             round_trip: 0.0,
             clear: 0,
             mean_queue: 0.0,
@@ -210,12 +223,12 @@ impl SizedVegas {
             self.restart(now);
         }
         let latency = self.latency(sample)?;
-        let share = if self.round_trip == 0.0 {
-            1.0
-        } else {
-            ROUND_TRIP_SHARE
-        };
-        self.round_trip += share * (latency - self.round_trip);
+        if self.round_trip == 0.0 {
+            self.round_trip = latency;
+        }
+        // One call that took an hour must not make the windows wait for hours.
+        let latency_at_most = latency.min(LONGEST_IN_ROUND_TRIPS * self.round_trip);
+        self.round_trip += ROUND_TRIP_SHARE * (latency_at_most - self.round_trip);
         if !self
             .window
             .add(latency, sample.is_at_limit(), sample.sent(), now)
@@ -271,9 +284,12 @@ impl SizedVegas {
             return self.start_probe(queue, centre, rate, now);
         }
         match &mut self.baseline {
+            // The quick ones of the first calls came back first: what they took says nothing.
+            None if !self.has_begun => {}
             None => self.baseline = Some(Baseline::of(centre, false)),
             Some(baseline) => baseline.merge(centre),
         }
+        self.has_begun = true;
         if !self.window.is_saturated() {
             self.reopen(now);
             return None;
@@ -376,8 +392,9 @@ impl SizedVegas {
         let (queue, _) = self.queue(centre, rate);
         let target = TARGET * probe.back_to.sqrt();
         let error = rate * centre.variance.sqrt();
-        let most = (MOST_ROUNDS * self.limit).max(2.0 * f64::from(FEWEST));
-        if error > target / 3.0 && f64::from(self.window.count()) < most {
+        let most = (MOST_ROUNDS * self.limit).max(4.0 * f64::from(FEWEST));
+        let is_vague = error > target / 3.0 || self.window.count() < 2 * FEWEST;
+        if is_vague && f64::from(self.window.count()) < most {
             self.window.look_later();
             return None;
         }
@@ -391,8 +408,9 @@ impl SizedVegas {
         let is_above = self.baseline.is_some_and(|baseline| {
             centre.mean - baseline.mean > 3.0 * (baseline.variance + centre.variance).sqrt()
         });
+        let responds = probe.stages == 0 || fall > UNRESPONSIVE * whole_fall;
         let is_deeper_possible = self.limit > self.bounds.min() as f64;
-        if is_deeper_possible && (still_falls || (is_above && probe.stages == 0)) {
+        if is_deeper_possible && (still_falls || (is_above && responds)) {
             self.phase = Phase::Probe(Probe {
                 stage_limit: self.limit,
                 stage_rate: rate,
@@ -430,7 +448,12 @@ impl SizedVegas {
             probe.stage_limit
         };
         self.move_to(next.min(probe.back_to).max(self.limit));
-        self.probe_due = now + now.since(probe.began) * PROBE_SHARE;
+        let pause = if rate * baseline.variance.sqrt() > target / 4.0 {
+            PROBE_SHARE_VAGUE
+        } else {
+            PROBE_SHARE
+        };
+        self.probe_due = now + now.since(probe.began) * pause;
         self.phase = Phase::Steady;
         self.clear = 0;
         self.restart(now);

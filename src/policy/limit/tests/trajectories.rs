@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::{super::*, server::Server};
+use crate::policy::Timestamp;
 
 const SECOND: Duration = Duration::from_secs(1);
 const MANY: usize = usize::MAX;
@@ -85,13 +86,30 @@ fn calls_that_become_ten_times_longer_are_not_congestion() {
 }
 
 #[test]
-fn it_adapts_below_ten_calls_a_second() {
-    // Four servers, four seconds a call: one call a second.
-    let mut server = Server::new(4, uneven().map(|ms| ms * 40));
+fn one_call_that_took_an_hour_does_not_stop_the_learning() {
+    let mut server = Server::new(50, uneven());
     let mut limit = SizedVegas::default();
-    server.run(&mut limit, MANY, 300 * SECOND);
-    let limits = trajectory(&mut server, &mut limit, MANY, 1_000);
-    assert!((4.0..8.0).contains(&mean(&limits)), "{}", mean(&limits));
+    server.run(&mut limit, MANY, 20 * SECOND);
+    let now = Timestamp::ZERO + 20 * SECOND;
+    let long = Sample::new(Signal::Success, now, 50, 50).first_byte(3_600 * SECOND);
+    limit.record(&long, now);
+    server.servers = 15;
+    let limits = trajectory(&mut server, &mut limit, MANY, 20);
+    assert!(mean(&limits[5..]) < 20.0, "{limits:?}");
+}
+
+#[test]
+fn it_adapts_below_ten_calls_a_second() {
+    // Twenty servers, then ten, four seconds a call: five calls a second, then half of that.
+    let mut server = Server::new(20, uneven().map(|ms| ms * 40));
+    let mut limit = SizedVegas::default();
+    for servers in [20, 10] {
+        server.servers = servers;
+        server.run(&mut limit, MANY, 300 * SECOND);
+        let limits = trajectory(&mut server, &mut limit, MANY, 700);
+        let ratio = mean(&limits) / servers as f64;
+        assert!((0.95..1.6).contains(&ratio), "{servers}: {ratio}");
+    }
 }
 
 #[test]
@@ -176,9 +194,9 @@ fn trajectories_are_as_they_were() {
         rounded(&limits)
     });
     let expected: [&[usize]; 3] = [
-        &[40, 55, 55, 55, 55, 55, 15, 25, 25, 25, 25, 25],
+        &[70, 45, 45, 50, 60, 60, 30, 20, 20, 25, 25, 25],
         &[50, 50, 50, 50, 50, 50, 20, 20, 20, 20, 20, 20],
-        &[10, 10, 15, 30, 65, 65, 65, 55, 50, 50, 45, 45],
+        &[10, 15, 30, 65, 65, 130, 115, 100, 85, 75, 65, 60],
     ];
     assert_eq!(trajectories, expected.map(<[usize]>::to_vec));
 }
