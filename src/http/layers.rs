@@ -6,6 +6,7 @@ use super::Credential;
     feature = "rate-limit",
     feature = "key-rotation",
     feature = "circuit-breaker",
+    feature = "adaptive-concurrency",
     feature = "retry"
 ))]
 use super::Http;
@@ -13,6 +14,8 @@ use super::Http;
 use crate::key_rotation::{KeyPool, KeyRotationLayer};
 #[cfg(feature = "retry")]
 use crate::retry::RetryLayer;
+#[cfg(feature = "adaptive-concurrency")]
+use crate::{adaptive_concurrency::AdaptiveConcurrencyLayer, policy::limit::LimitAlgorithm};
 #[cfg(feature = "circuit-breaker")]
 use crate::{circuit_breaker::CircuitBreakerLayer, policy::breaker::BreakerConfig};
 #[cfg(feature = "rate-limit")]
@@ -33,6 +36,28 @@ impl RateLimitLayer<Http> {
     #[must_use]
     pub fn http(quota: Quota) -> Self {
         RateLimitLayer::new(quota).protocol(Http)
+    }
+}
+
+#[cfg(feature = "adaptive-concurrency")]
+impl AdaptiveConcurrencyLayer<Http> {
+    /// A learned limit for an HTTP client: status codes are read, and a call holds its place until
+    /// its body ends.
+    ///
+    /// ```
+    /// use tower_relay::{
+    ///     adaptive_concurrency::AdaptiveConcurrencyLayer,
+    ///     policy::limit::{Bounds, SizedVegas},
+    /// };
+    ///
+    /// let algorithm = SizedVegas::new(Bounds::new(1..=200)?);
+    /// let layer = AdaptiveConcurrencyLayer::http(algorithm);
+    /// assert!(layer.handle().limit() >= 1);
+    /// # Ok::<(), tower_relay::policy::InvalidConfig>(())
+    /// ```
+    #[must_use]
+    pub fn http<A: LimitAlgorithm + Clone + Send + Sync + 'static>(algorithm: A) -> Self {
+        AdaptiveConcurrencyLayer::new(algorithm).protocol(Http)
     }
 }
 
