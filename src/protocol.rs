@@ -153,9 +153,18 @@ fn classify_error(error: &BoxError) -> Outcome {
     }
 }
 
-/// What a call that failed without a response turned out to be: what a layer inside has found
-/// out, otherwise what the protocol makes of it.
-pub(crate) fn classify_failure<Req, Res, P>(protocol: &P, error: &BoxError) -> Outcome
+/// What a call that failed without a response turned out to be: what a pool inside has found out
+/// ([`KeyFailed`]), otherwise what the protocol makes of it. All layers ask this; so should a layer
+/// of one's own.
+///
+/// ```
+/// use tower_relay::{error::BoxError, outcome::Verdict, protocol::{Plain, classify_failure}};
+///
+/// let error = BoxError::from("connection refused");
+/// let outcome = classify_failure::<(), (), _>(&Plain, &error);
+/// assert_eq!(outcome.verdict(), Verdict::ServerFault);
+/// ```
+pub fn classify_failure<Req, Res, P>(protocol: &P, error: &BoxError) -> Outcome
 where
     P: Protocol<Req, Res>,
 {

@@ -44,13 +44,13 @@ pub(crate) struct Options {
     #[arg(long, default_value_t = 1)]
     seed: u64,
     /// How many documents the batch has for each account
-    #[arg(long, default_value_t = 1_000, value_parser = RangedU64ValueParser::<usize>::new().range(1..=1_000_000))]
+    #[arg(long, default_value_t = 800, value_parser = RangedU64ValueParser::<usize>::new().range(1..=1_000_000))]
     documents: usize,
     /// How many workers send them at once, for each account; at most 400 for all together
     #[arg(long, default_value_t = 50, value_parser = RangedU64ValueParser::<usize>::new().range(1..=200))]
     workers: usize,
     /// How many times faster than real time the provider's clock runs
-    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=1_000))]
     time_scale: u32,
 }
 

@@ -144,6 +144,33 @@ fn a_class_that_is_gone_is_not_sent_to_rest() {
 }
 
 #[test]
+fn a_snapshot_counts_the_calls_in_flight_of_classes_and_keys() {
+    let scope = scopes(&[2]).remove(0).quota_for(["opus"], per_minute(60));
+    let mut pool = pool([scope]);
+    let calls = ["haiku", "haiku", "opus", "haiku"];
+    let mut picks: Vec<_> = calls.map(|model| take(&mut pool, model, T0)).into();
+    let counts = |pool: &Pool| {
+        let scope = &pool.snapshot(T0)[0];
+        let classes: Vec<_> = scope
+            .classes()
+            .iter()
+            .map(ClassSnapshot::in_flight)
+            .collect();
+        let keys: Vec<_> = scope.keys().iter().map(KeySnapshot::in_flight).collect();
+        (scope.in_flight(), classes, keys)
+    };
+    assert_eq!(counts(&pool), (4, vec![1, 3], vec![2, 2]));
+    let first = picks.remove(0);
+    let _ = pool.report(&first, &throttled(10), T0, &mut no_jitter());
+    pool.release(first, Settlement::AsReserved, T0);
+    assert_eq!(counts(&pool), (3, vec![1, 2], vec![1, 2]));
+    let rests = |now| rest_of(&pool, 0, now);
+    assert_eq!(rests(T0 + millis(9_999)), Some(T0 + secs(10)));
+    assert_eq!(rests(T0 + secs(10)), None);
+    drop(picks);
+}
+
+#[test]
 fn scopes_are_shown_in_the_order_of_the_configuration() {
     let named = |names: &[&str]| {
         let scope = |name: &&str| ScopeConfig::new(*name).key(format!("{name}1"));

@@ -7,6 +7,8 @@ fn a_rejected_key_is_tried_again_slowly_when_asked_to_with_one_call_at_a_time() 
     let mut pool = Pool::new(&config, T0);
     let (_, absorbed) = call(&mut pool, OPUS, verdict(Verdict::KeyRejected), T0);
     assert_eq!(absorbed, Absorbed::Again(T0 + secs(60)));
+    let (alias, retried) = ("a1".into(), Some(T0 + secs(60)));
+    assert_eq!(told(&mut pool), [Transition::Rejected { alias, retried }]);
     let state = |pool: &Pool| pool.snapshot(T0)[0].keys()[0].state();
     assert_eq!(state(&pool), KeyState::Rejected(Some(T0 + secs(60))));
     assert!(!is_free(&mut pool, OPUS, T0 + secs(59)));

@@ -177,6 +177,40 @@ fn most_headroom_goes_by_what_is_left_and_not_by_turns() {
 }
 
 #[test]
+fn full_scopes_come_first_and_take_turns() {
+    let quota = |amount, period| {
+        let quota = Quota::builder().rate(Unit::REQUESTS, amount, period);
+        quota.burst(Unit::REQUESTS, amount).build().expect("valid")
+    };
+    let of = |requests| Cost::ZERO.of(Unit::REQUESTS, requests);
+    let limited = |quota: Quota| {
+        let two = scopes(&[1, 1]).into_iter();
+        two.map(move |scope| scope.quota(quota.clone()))
+    };
+    let mut slow = pool(limited(quota(2, secs(2))));
+    let model = slow.resolve(None);
+    // Both are full after two seconds, the one that was taken first not a moment earlier.
+    for (requests, after, alias) in [(2, 0, "a1"), (1, 500, "b1"), (1, 2_000, "a1")] {
+        let now = T0 + millis(after);
+        let pick = slow.take(&Ask::new(model, of(requests)), now, now);
+        assert_eq!(&**slow.alias(&pick), alias, "after {after} ms");
+    }
+
+    let mut fast = Pool::new(
+        &config(limited(quota(1_000_000_000, secs(1)))),
+        Timestamp::ZERO,
+    );
+    let now = Timestamp::from_nanos(10);
+    for _ in 0..98 {
+        let _ = fast.take(&Ask::new(model, of(0)), now, now);
+    }
+    for (requests, alias) in [(40, "a1"), (1, "b1")] {
+        let pick = fast.take(&Ask::new(model, of(requests)), now, now);
+        assert_eq!(&**fast.alias(&pick), alias);
+    }
+}
+
+#[test]
 fn a_star_goes_before_the_class_without_patterns() {
     for star_first in [true, false] {
         let scope = scopes(&[1]).remove(0);

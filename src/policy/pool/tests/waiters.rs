@@ -282,6 +282,40 @@ fn who_may_pass_those_ahead_is_expected_before_them() {
 }
 
 #[test]
+fn only_a_line_of_equals_passes_nobody() {
+    let quota = Quota::builder().input_tokens_per_minute(600);
+    let quota = quota.burst(Unit::INPUT_TOKENS, 510).build().expect("valid");
+    let two = || scopes(&[1, 1]).into_iter();
+    // Those ahead, and when a call of 500 is expected that needs 50 s of its own.
+    for (ahead, seconds) in [(&[500, 500][..], 75), (&[500, 10], 50), (&[490, 510], 50)] {
+        let mut pool = pool(two().map(|scope| scope.quota(quota.clone())));
+        let model = pool.resolve(None);
+        let of = |tokens| Ask::new(model, Cost::REQUEST.input_tokens(tokens));
+        let _ = (pool.take(&of(510), T0, T0), pool.take(&of(510), T0, T0));
+        for &tokens in ahead {
+            pool.joined(&of(tokens));
+        }
+        let expected = pool.expect(&of(500), T0);
+        assert_eq!(expected, Ok(T0 + secs(seconds)), "{ahead:?}");
+    }
+}
+
+#[test]
+fn the_tokens_of_those_ahead_are_one_sum_where_there_is_one_scope() {
+    let quota = Quota::builder()
+        .tokens_per_minute(600)
+        .burst(Unit::TOKENS, 100);
+    let quota = quota.build().expect("valid");
+    let mut pool = pool([scopes(&[1]).remove(0).quota(quota)]);
+    let model = pool.resolve(None);
+    let ask = Ask::new(model, Cost::REQUEST.input_tokens(30).output_tokens(20));
+    for _ in 0..4 {
+        pool.joined(&ask);
+    }
+    assert_eq!(pool.expect(&ask, T0), Ok(T0 + secs(15)));
+}
+
+#[test]
 fn those_ahead_may_use_what_the_scopes_have_in_different_shares() {
     let quota = |requests: u64, tokens: u64| {
         let quota = Quota::builder()
@@ -366,6 +400,18 @@ fn a_call_that_costs_more_than_any_quota_is_refused_at_once_with_the_largest() {
         panic!("it is too large");
     };
     assert_eq!(why.capacity(), 5_000);
+    let equal = |unit| {
+        let quota = Quota::builder().rate(unit, 10, secs(60)).burst(unit, 10);
+        quota.build().expect("valid")
+    };
+    let units = [Unit::OUTPUT_TOKENS, Unit::INPUT_TOKENS];
+    let two = scopes(&[1, 1]).into_iter().zip(units);
+    let equals = super::pool(two.map(|(scope, unit)| scope.quota(equal(unit))));
+    let twenty = Cost::REQUEST.input_tokens(20).output_tokens(20);
+    let Err(Unservable::TooLarge(why)) = equals.expect(&Ask::new(model, twenty), T0) else {
+        panic!("it is too large");
+    };
+    assert_eq!(why.unit(), Unit::OUTPUT_TOKENS, "the first of equals");
     let fits = Ask::new(model, Cost::REQUEST.input_tokens(5_000));
     assert!(pool.is_free(&fits, T0));
     let pick = pool.take(&fits, T0, T0);
