@@ -20,7 +20,7 @@ pub(crate) fn draw(
     let seconds = record.limit.len() as f64 / 10.0;
     let series = [&record.limit, &record.in_flight, &record.queue];
     let most = series.iter().flat_map(|values| values.iter()).max();
-    let most = f64::from(most.copied().unwrap_or(1)) * 1.25;
+    let most = f64::from(most.copied().unwrap_or(1)) * 1.4;
     let caption = format!("{}: {who}", scenario.name);
     let mut chart = ChartBuilder::on(&area)
         .caption(caption, ("sans-serif", 18))
