@@ -143,9 +143,10 @@
 //! - **Few places.** The line it keeps is 0.8 roots of the limit. With four servers that is a third of
 //!   the limit, and a window of so few calls is vague: 2.4 to 2.9 times the best latency, at
 //!   full goodput. If you know that there are four, write [`Fixed`].
-//! - **A start far above the capacity of a slow server.** It learns from calls that come back, and
-//!   those sent into a long queue come back late. Leave the first limit low (it is 8) and let it
-//!   double; even so it overshoots S4's 64 to 128 and needs a minute to settle.
+//! - **A start far above the capacity.** What it sees first it takes for a server at which nobody
+//!   waits. Started at 200 before 8 servers it was still at 200 after ten minutes, started at 64 at
+//!   about 60; started at 8 it kept to 12 to 20. Leave the first limit low (it is 8) and let it double;
+//!   even so it overshoots S4's 64 to 128, whose calls are slow, and takes over a minute to settle.
 //! - **Refusals after a deep step.** Where 40 places become 10 and 40 again and nobody queues, it
 //!   keeps .78, as `Aimd` does (.81): after a refusal a ceiling is believed for 200 successes, which
 //!   at ten places of eight seconds each are minutes.
