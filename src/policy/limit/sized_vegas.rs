@@ -123,6 +123,11 @@ impl Baseline {
         }
     }
 
+    /// Whether the reading is lower by more than chance explains.
+    fn is_well_above(&self, centre: Centre) -> bool {
+        self.mean - centre.mean > 3.0 * (self.variance + centre.variance).sqrt()
+    }
+
     /// Averages another reading in, each with the weight of its calls.
     fn merge(&mut self, centre: Centre) {
         let share = centre.count / (self.count + centre.count);
@@ -145,6 +150,10 @@ const MOST_ROUNDS: f64 = 8.0;
 
 /// Calls after which a new reading of the baseline replaces the old: some five probes.
 const BASELINE_MEMORY: f64 = 1_024.0;
+
+/// Calls that replace a baseline of as many or more by a lower one. Of hundreds of probes some
+/// see 32 calls that are quick by chance, and by theirs everybody seems to wait ever after.
+const REFUTED_BY: f64 = 256.0;
 
 /// A probe's share of what the server serves: enough below to empty the line, whatever the
 /// estimate's error, and little to lose.
@@ -394,7 +403,10 @@ impl SizedVegas {
         let error = rate * centre.variance.sqrt();
         let most = (MOST_ROUNDS * self.limit).max(4.0 * f64::from(FEWEST));
         let is_vague = error > target / 3.0 || self.window.count() < 2 * FEWEST;
-        if is_vague && f64::from(self.window.count()) < most {
+        let is_contradicted = self.baseline.is_some_and(|baseline| {
+            centre.count < baseline.count.min(REFUTED_BY) && baseline.is_well_above(centre)
+        });
+        if is_contradicted || (is_vague && f64::from(self.window.count()) < most) {
             self.window.look_later();
             return None;
         }
