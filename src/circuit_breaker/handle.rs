@@ -67,15 +67,21 @@ impl Shared {
     #[inline]
     pub(super) fn ask(self: &Arc<Self>) -> Result<Pass, Rejected> {
         let now = clock::now();
-        let admission = self.with(|core, config| core.breaker.ask(config, now, &mut core.chance));
-        match admission {
+        let (admission, transition) =
+            self.change(|core, config| core.breaker.ask(config, now, &mut core.chance));
+        let answer = match admission {
             Admission::Pass(ticket) => Ok(Pass {
                 shared: Arc::clone(self),
                 ticket: Some(ticket),
                 sent: now,
             }),
             Admission::Refuse(refusal) => Err(self.refuse(refusal)),
+        };
+        // Not before: if a listener panics, a probe must give its place back.
+        if let Some(transition) = transition {
+            self.tell(&transition);
         }
+        answer
     }
 
     /// How a call would be refused now; takes nothing.
@@ -110,28 +116,42 @@ impl Shared {
         self.refuse(refusal)
     }
 
-    /// Whether it is closed and has counted nothing of late.
+    /// Whether it is closed, has counted nothing of late, and is past its ramp.
     pub(super) fn is_pristine(&self) -> bool {
-        let snapshot = self.lock().breaker.snapshot(self.config(), clock::now());
-        snapshot.state() == breaker::State::Closed
-            && snapshot.mode() == self.config().starting_mode()
-            && snapshot.calls() == 0
+        let core = self.lock();
+        core.breaker.is_idle(self.config(), clock::now())
+    }
+
+    /// Counts nothing and tells nothing from now on; what was forced open stays so.
+    pub(super) fn stop_watching(&self) {
+        let mut core = self.lock();
+        if !matches!(self.config().starting_mode(), Mode::ForcedOpen) {
+            core.breaker
+                .set_mode(self.config(), Mode::Disabled, clock::now());
+            let _ = core.breaker.next_transition();
+        }
     }
 
     fn with<T>(&self, work: impl FnOnce(&mut Core, &BreakerConfig) -> T) -> T {
-        let (result, transition) = {
-            let mut core = self.lock();
-            let result = work(&mut core, &self.settings.config);
-            let transition = core.breaker.next_transition();
-            if transition.is_some() {
-                self.is_closed.store(core.breaker.is_closed(), Relaxed);
-            }
-            (result, transition)
-        };
+        let (result, transition) = self.change(work);
         if let Some(transition) = transition {
             self.tell(&transition);
         }
         result
+    }
+
+    /// Works under the lock, and says what there is to [tell](Self::tell).
+    fn change<T>(
+        &self,
+        work: impl FnOnce(&mut Core, &BreakerConfig) -> T,
+    ) -> (T, Option<Transition>) {
+        let mut core = self.lock();
+        let result = work(&mut core, &self.settings.config);
+        let transition = core.breaker.next_transition();
+        if transition.is_some() {
+            self.is_closed.store(core.breaker.is_closed(), Relaxed);
+        }
+        (result, transition)
     }
 
     /// Tells a change outside the lock.
