@@ -110,7 +110,7 @@ async fn every_inner_call_follows_readiness_of_that_instance_in_every_state() {
         }
         tokio::time::sleep(ms(500)).await;
     }
-    assert!(handle.refused() > 20, "{}", handle.refused());
+    assert!(handle.refused() >= 10, "{}", handle.refused());
     assert!(server.sent_after().len() > 100);
 }
 
