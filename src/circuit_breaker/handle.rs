@@ -2,7 +2,7 @@ use std::{
     fmt,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicU64, Ordering::Relaxed},
     },
     thread,
     time::Duration,
@@ -33,9 +33,9 @@ pub(super) type OnTransition = Arc<dyn Fn(&Transition) + Send + Sync>;
 pub(super) struct Shared {
     settings: Arc<Settings>,
     core: Mutex<Core>,
-    /// Whether it is closed, so that nothing needs to be asked before a call. Only a hint: what
-    /// counts is the answer at the instant of sending.
-    is_closed: AtomicBool,
+    /// What can be known without the lock, written under it. A call that reads it just before a
+    /// change has asked just before the change.
+    brief: AtomicU64,
     refused: AtomicU64,
 }
 
@@ -47,13 +47,12 @@ struct Core {
 impl Shared {
     pub(super) fn new(settings: Arc<Settings>) -> Self {
         let breaker = Breaker::new(&settings.config, clock::now());
-        let breaker_is_closed = breaker.is_closed();
         Self {
+            brief: AtomicU64::new(Brief::of(&breaker).0),
             core: Mutex::new(Core {
                 breaker,
                 chance: Chance(fastrand::Rng::new()),
             }),
-            is_closed: AtomicBool::new(breaker_is_closed),
             settings,
             refused: AtomicU64::new(0),
         }
@@ -66,6 +65,17 @@ impl Shared {
     /// Asks for a call that is about to be sent.
     #[inline]
     pub(super) fn ask(self: &Arc<Self>) -> Result<Pass, Rejected> {
+        let Some(generation) = self.brief().unasked() else {
+            return self.ask_breaker();
+        };
+        Ok(Pass {
+            shared: Arc::clone(self),
+            ticket: Some(Ticket::counted(generation)),
+            sent: self.config().times_calls().then(clock::now),
+        })
+    }
+
+    fn ask_breaker(self: &Arc<Self>) -> Result<Pass, Rejected> {
         let now = clock::now();
         let (admission, transition) =
             self.change(|core, config| core.breaker.ask(config, now, &mut core.chance));
@@ -73,7 +83,7 @@ impl Shared {
             Admission::Pass(ticket) => Ok(Pass {
                 shared: Arc::clone(self),
                 ticket: Some(ticket),
-                sent: now,
+                sent: Some(now),
             }),
             Admission::Refuse(refusal) => Err(self.refuse(refusal)),
         };
@@ -106,7 +116,7 @@ impl Shared {
     /// Whether a call would be refused now, so that the inner service need not be asked.
     #[inline]
     pub(super) fn is_refusing(&self) -> bool {
-        !self.is_closed.load(Relaxed) && self.peek().is_some()
+        !self.brief().is_closed() && self.peek().is_some()
     }
 
     /// The refusal of a call for which the inner service was not asked.
@@ -124,11 +134,9 @@ impl Shared {
 
     /// Counts nothing and tells nothing from now on; what was forced open stays so.
     pub(super) fn stop_watching(&self) {
-        let mut core = self.lock();
-        if !matches!(self.config().starting_mode(), Mode::ForcedOpen) {
-            core.breaker
-                .set_mode(self.config(), Mode::Disabled, clock::now());
-            let _ = core.breaker.next_transition();
+        if self.config().starting_mode() != Mode::ForcedOpen {
+            let now = clock::now();
+            let _ = self.change(|core, config| core.breaker.set_mode(config, Mode::Disabled, now));
         }
     }
 
@@ -148,10 +156,14 @@ impl Shared {
         let mut core = self.lock();
         let result = work(&mut core, &self.settings.config);
         let transition = core.breaker.next_transition();
-        if transition.is_some() {
-            self.is_closed.store(core.breaker.is_closed(), Relaxed);
+        if transition.is_some() || self.brief().unasked().is_none() {
+            self.brief.store(Brief::of(&core.breaker).0, Relaxed);
         }
         (result, transition)
+    }
+
+    fn brief(&self) -> Brief {
+        Brief(self.brief.load(Relaxed))
     }
 
     /// Tells a change outside the lock.
@@ -198,6 +210,34 @@ fn note(transition: &Transition) {
     let _ = transition;
 }
 
+/// A generation, and above it two bits.
+#[derive(Clone, Copy)]
+struct Brief(u64);
+
+impl Brief {
+    /// Whether it is closed: then the inner service is asked if it is ready.
+    const CLOSED: u64 = 1 << 32;
+    /// Whether all calls of the generation pass and are counted.
+    const UNASKED: u64 = 1 << 33;
+
+    fn of(breaker: &Breaker) -> Self {
+        let closed = if breaker.is_closed() { Self::CLOSED } else { 0 };
+        let unasked = breaker.unasked();
+        Self(closed | unasked.map_or(0, |generation| u64::from(generation) | Self::UNASKED))
+    }
+
+    const fn is_closed(self) -> bool {
+        self.0 & Self::CLOSED != 0
+    }
+
+    const fn unasked(self) -> Option<u32> {
+        if self.0 & Self::UNASKED == 0 {
+            return None;
+        }
+        Some(self.0 as u32)
+    }
+}
+
 struct Chance(fastrand::Rng);
 
 impl Rng for Chance {
@@ -212,7 +252,8 @@ impl Rng for Chance {
 pub(super) struct Pass {
     shared: Arc<Shared>,
     ticket: Option<Ticket>,
-    sent: Timestamp,
+    /// None if it does not matter.
+    sent: Option<Timestamp>,
 }
 
 impl Pass {
@@ -221,13 +262,14 @@ impl Pass {
     pub(super) fn report(mut self, outcome: &Outcome) -> Watch {
         let now = clock::now();
         let ticket = self.ticket.take().expect("it is reported once");
-        let signal = Signal::of(outcome, now.since(self.sent));
+        let first_byte = self.sent.map_or(Duration::ZERO, |sent| now.since(sent));
+        let signal = Signal::of(outcome, first_byte);
         let receipt = self.shared.with(|core, config| {
             core.breaker
                 .report(config, ticket, signal, now, &mut core.chance)
         });
         Watch {
-            shared: Arc::clone(&self.shared),
+            pass: self,
             receipt: Some(receipt),
         }
     }
@@ -254,7 +296,8 @@ impl fmt::Debug for Pass {
 
 /// Watches an answer to its end, so that one that breaks off after its head counts as a failure.
 pub(super) struct Watch {
-    shared: Arc<Shared>,
+    /// Without its ticket; kept whole, so that the breaker is not shared once more.
+    pass: Pass,
     receipt: Option<Receipt>,
 }
 
@@ -267,7 +310,7 @@ impl Watch {
         };
         let now = clock::now();
         let signal = Signal::of(failure, Duration::ZERO);
-        self.shared.with(|core, config| {
+        self.pass.shared.with(|core, config| {
             core.breaker
                 .amend(config, receipt, signal, now, &mut core.chance);
         });

@@ -131,6 +131,17 @@ impl Breaker {
         matches!(self.phase, Phase::Closed(_)) && !matches!(self.mode, Mode::ForcedOpen)
     }
 
+    /// The generation in which every call passes and is counted, without a change to anything:
+    /// until the next [transition](Self::next_transition) nobody needs to [ask](Self::ask).
+    #[cfg(feature = "circuit-breaker")]
+    pub(crate) fn unasked(&self) -> Option<u32> {
+        let counts = !matches!(self.mode, Mode::ForcedOpen | Mode::Disabled);
+        match &self.phase {
+            Phase::Closed(closed) if counts && closed.pace == Pace::Full => Some(self.generation),
+            _ => None,
+        }
+    }
+
     /// Whether a new one would do as well, but for how long it opens: it is closed, past its
     /// ramp, in the mode it began in, and what it has counted has left the window.
     #[cfg(feature = "circuit-breaker")]
