@@ -62,13 +62,15 @@ async fn what_was_ready_because_it_was_open_is_refused_though_it_has_closed() {
 
 #[tokio::test(start_paused = true)]
 async fn a_clone_forgets_that_nobody_asked() {
-    let (mut service, _, handle) = watched(plain());
-    open(&service, &handle).await;
+    let layer = layer(plain());
+    let (mut service, handle) = (layer.layer(server()), layer.handle());
+    handle.set_mode(Mode::ForcedOpen);
     service.ready().await.expect("ready");
+    // Called without being asked, which this server bears, to see what is remembered.
     let mut clone = service.clone();
-    handle.reset();
-    clone.ready().await.expect("ready");
+    handle.set_mode(Mode::ForcedClosed);
     assert!(clone.call(Ask::Good).await.expect("served").is_success());
+    assert!(service.call(Ask::Good).await.is_err());
 }
 
 #[tokio::test(start_paused = true)]
