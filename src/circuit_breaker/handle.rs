@@ -69,8 +69,7 @@ impl Shared {
             return self.ask_breaker();
         };
         Ok(Pass {
-            shared: Arc::clone(self),
-            ticket: Some(Ticket::counted(generation)),
+            entry: Some((Arc::clone(self), Ticket::counted(generation))),
             sent: self.config().times_calls().then(clock::now),
         })
     }
@@ -81,8 +80,7 @@ impl Shared {
             self.change(|core, config| core.breaker.ask(config, now, &mut core.chance));
         let answer = match admission {
             Admission::Pass(ticket) => Ok(Pass {
-                shared: Arc::clone(self),
-                ticket: Some(ticket),
+                entry: Some((Arc::clone(self), ticket)),
                 sent: Some(now),
             }),
             Admission::Refuse(refusal) => Err(self.refuse(refusal)),
@@ -250,8 +248,8 @@ impl Rng for Chance {
 
 /// What a call that passed holds until its head is there. Dropped before, it counts as nothing.
 pub(super) struct Pass {
-    shared: Arc<Shared>,
-    ticket: Option<Ticket>,
+    /// None when it is reported.
+    entry: Option<(Arc<Shared>, Ticket)>,
     /// None if it does not matter.
     sent: Option<Timestamp>,
 }
@@ -261,15 +259,15 @@ impl Pass {
     #[inline]
     pub(super) fn report(mut self, outcome: &Outcome) -> Watch {
         let now = clock::now();
-        let ticket = self.ticket.take().expect("it is reported once");
+        let (shared, ticket) = self.entry.take().expect("it is reported once");
         let first_byte = self.sent.map_or(Duration::ZERO, |sent| now.since(sent));
         let signal = Signal::of(outcome, first_byte);
-        let receipt = self.shared.with(|core, config| {
+        let receipt = shared.with(|core, config| {
             core.breaker
                 .report(config, ticket, signal, now, &mut core.chance)
         });
         Watch {
-            pass: self,
+            shared,
             receipt: Some(receipt),
         }
     }
@@ -277,9 +275,12 @@ impl Pass {
 
 impl Drop for Pass {
     fn drop(&mut self) {
-        // Only a probe has a place to give back.
-        if let Some(ticket) = self.ticket.take().filter(Ticket::is_probe) {
-            self.shared.with(|core, _| core.breaker.release(ticket));
+        match self.entry.take() {
+            // Only a probe has a place to give back.
+            Some((shared, ticket)) if ticket.is_probe() => {
+                shared.with(|core, _| core.breaker.release(ticket));
+            }
+            _ => {}
         }
     }
 }
@@ -287,7 +288,7 @@ impl Drop for Pass {
 impl fmt::Debug for Pass {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Pass")
-            .field("ticket", &self.ticket)
+            .field("ticket", &self.entry.as_ref().map(|(_, ticket)| ticket))
             .finish_non_exhaustive()
     }
 }
@@ -296,8 +297,7 @@ impl fmt::Debug for Pass {
 
 /// Watches an answer to its end, so that one that breaks off after its head counts as a failure.
 pub(super) struct Watch {
-    /// Without its ticket; kept whole, so that the breaker is not shared once more.
-    pass: Pass,
+    shared: Arc<Shared>,
     receipt: Option<Receipt>,
 }
 
@@ -310,7 +310,7 @@ impl Watch {
         };
         let now = clock::now();
         let signal = Signal::of(failure, Duration::ZERO);
-        self.pass.shared.with(|core, config| {
+        self.shared.with(|core, config| {
             core.breaker
                 .amend(config, receipt, signal, now, &mut core.chance);
         });
