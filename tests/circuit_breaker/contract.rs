@@ -122,7 +122,9 @@ async fn poll_ready_hands_on_only_errors_of_the_inner_service() {
     let layer = layer(plain());
     let mut service = layer.layer(inner);
     drop(mock);
-    let closed = service.ready().await.err().expect("the mock is gone");
+    let Err(closed) = service.ready().await else {
+        panic!("the mock is gone");
+    };
     assert!(closed.is::<tower_test::mock::error::Closed>(), "{closed}");
     layer.handle().set_mode(Mode::ForcedOpen);
     assert!(service.ready().await.is_ok(), "open, it does not ask");
