@@ -2,7 +2,7 @@ use std::{
     fmt,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicU64, Ordering::Relaxed},
     },
     thread,
     time::Duration,
@@ -33,9 +33,9 @@ pub(super) type OnTransition = Arc<dyn Fn(&Transition) + Send + Sync>;
 pub(super) struct Shared {
     settings: Arc<Settings>,
     core: Mutex<Core>,
-    /// Whether it is closed, so that nothing needs to be asked before a call. Only a hint: what
-    /// counts is the answer at the instant of sending.
-    is_closed: AtomicBool,
+    /// What can be known without the lock, written under it. A call that reads it just before a
+    /// change has asked just before the change.
+    brief: AtomicU64,
     refused: AtomicU64,
 }
 
@@ -47,13 +47,12 @@ struct Core {
 impl Shared {
     pub(super) fn new(settings: Arc<Settings>) -> Self {
         let breaker = Breaker::new(&settings.config, clock::now());
-        let breaker_is_closed = breaker.is_closed();
         Self {
+            brief: AtomicU64::new(Brief::of(&breaker).0),
             core: Mutex::new(Core {
                 breaker,
                 chance: Chance(fastrand::Rng::new()),
             }),
-            is_closed: AtomicBool::new(breaker_is_closed),
             settings,
             refused: AtomicU64::new(0),
         }
@@ -66,16 +65,31 @@ impl Shared {
     /// Asks for a call that is about to be sent.
     #[inline]
     pub(super) fn ask(self: &Arc<Self>) -> Result<Pass, Rejected> {
+        let Some(generation) = self.brief().unasked() else {
+            return self.ask_breaker();
+        };
+        Ok(Pass {
+            entry: Some((Arc::clone(self), Ticket::counted(generation))),
+            sent: self.config().times_calls().then(clock::now),
+        })
+    }
+
+    fn ask_breaker(self: &Arc<Self>) -> Result<Pass, Rejected> {
         let now = clock::now();
-        let admission = self.with(|core, config| core.breaker.ask(config, now, &mut core.chance));
-        match admission {
+        let (admission, transition) =
+            self.change(|core, config| core.breaker.ask(config, now, &mut core.chance));
+        let answer = match admission {
             Admission::Pass(ticket) => Ok(Pass {
-                shared: Arc::clone(self),
-                ticket: Some(ticket),
-                sent: now,
+                entry: Some((Arc::clone(self), ticket)),
+                sent: Some(now),
             }),
             Admission::Refuse(refusal) => Err(self.refuse(refusal)),
+        };
+        // Not before: if a listener panics, a probe must give its place back.
+        if let Some(transition) = transition {
+            self.tell(&transition);
         }
+        answer
     }
 
     /// How a call would be refused now; takes nothing.
@@ -100,7 +114,7 @@ impl Shared {
     /// Whether a call would be refused now, so that the inner service need not be asked.
     #[inline]
     pub(super) fn is_refusing(&self) -> bool {
-        !self.is_closed.load(Relaxed) && self.peek().is_some()
+        !self.brief().is_closed() && self.peek().is_some()
     }
 
     /// The refusal of a call for which the inner service was not asked.
@@ -110,28 +124,44 @@ impl Shared {
         self.refuse(refusal)
     }
 
-    /// Whether it is closed and has counted nothing of late.
+    /// Whether it is closed, has counted nothing of late, and is past its ramp.
     pub(super) fn is_pristine(&self) -> bool {
-        let snapshot = self.lock().breaker.snapshot(self.config(), clock::now());
-        snapshot.state() == breaker::State::Closed
-            && snapshot.mode() == self.config().starting_mode()
-            && snapshot.calls() == 0
+        let core = self.lock();
+        core.breaker.is_idle(self.config(), clock::now())
+    }
+
+    /// Counts nothing and tells nothing from now on; what was forced open stays so.
+    pub(super) fn stop_watching(&self) {
+        if self.config().starting_mode() != Mode::ForcedOpen {
+            let now = clock::now();
+            let _ = self.change(|core, config| core.breaker.set_mode(config, Mode::Disabled, now));
+        }
     }
 
     fn with<T>(&self, work: impl FnOnce(&mut Core, &BreakerConfig) -> T) -> T {
-        let (result, transition) = {
-            let mut core = self.lock();
-            let result = work(&mut core, &self.settings.config);
-            let transition = core.breaker.next_transition();
-            if transition.is_some() {
-                self.is_closed.store(core.breaker.is_closed(), Relaxed);
-            }
-            (result, transition)
-        };
+        let (result, transition) = self.change(work);
         if let Some(transition) = transition {
             self.tell(&transition);
         }
         result
+    }
+
+    /// Works under the lock, and says what there is to [tell](Self::tell).
+    fn change<T>(
+        &self,
+        work: impl FnOnce(&mut Core, &BreakerConfig) -> T,
+    ) -> (T, Option<Transition>) {
+        let mut core = self.lock();
+        let result = work(&mut core, &self.settings.config);
+        let transition = core.breaker.next_transition();
+        if transition.is_some() || self.brief().unasked().is_none() {
+            self.brief.store(Brief::of(&core.breaker).0, Relaxed);
+        }
+        (result, transition)
+    }
+
+    fn brief(&self) -> Brief {
+        Brief(self.brief.load(Relaxed))
     }
 
     /// Tells a change outside the lock.
@@ -178,6 +208,34 @@ fn note(transition: &Transition) {
     let _ = transition;
 }
 
+/// A generation, and above it two bits.
+#[derive(Clone, Copy)]
+struct Brief(u64);
+
+impl Brief {
+    /// Whether it is closed: then the inner service is asked if it is ready.
+    const CLOSED: u64 = 1 << 32;
+    /// Whether all calls of the generation pass and are counted.
+    const UNASKED: u64 = 1 << 33;
+
+    fn of(breaker: &Breaker) -> Self {
+        let closed = if breaker.is_closed() { Self::CLOSED } else { 0 };
+        let unasked = breaker.unasked();
+        Self(closed | unasked.map_or(0, |generation| u64::from(generation) | Self::UNASKED))
+    }
+
+    const fn is_closed(self) -> bool {
+        self.0 & Self::CLOSED != 0
+    }
+
+    const fn unasked(self) -> Option<u32> {
+        if self.0 & Self::UNASKED == 0 {
+            return None;
+        }
+        Some(self.0 as u32)
+    }
+}
+
 struct Chance(fastrand::Rng);
 
 impl Rng for Chance {
@@ -190,9 +248,10 @@ impl Rng for Chance {
 
 /// What a call that passed holds until its head is there. Dropped before, it counts as nothing.
 pub(super) struct Pass {
-    shared: Arc<Shared>,
-    ticket: Option<Ticket>,
-    sent: Timestamp,
+    /// None when it is reported.
+    entry: Option<(Arc<Shared>, Ticket)>,
+    /// None if it does not matter.
+    sent: Option<Timestamp>,
 }
 
 impl Pass {
@@ -200,14 +259,15 @@ impl Pass {
     #[inline]
     pub(super) fn report(mut self, outcome: &Outcome) -> Watch {
         let now = clock::now();
-        let ticket = self.ticket.take().expect("it is reported once");
-        let signal = Signal::of(outcome, now.since(self.sent));
-        let receipt = self.shared.with(|core, config| {
+        let (shared, ticket) = self.entry.take().expect("it is reported once");
+        let first_byte = self.sent.map_or(Duration::ZERO, |sent| now.since(sent));
+        let signal = Signal::of(outcome, first_byte);
+        let receipt = shared.with(|core, config| {
             core.breaker
                 .report(config, ticket, signal, now, &mut core.chance)
         });
         Watch {
-            shared: Arc::clone(&self.shared),
+            shared,
             receipt: Some(receipt),
         }
     }
@@ -215,9 +275,12 @@ impl Pass {
 
 impl Drop for Pass {
     fn drop(&mut self) {
-        // Only a probe has a place to give back.
-        if let Some(ticket) = self.ticket.take().filter(Ticket::is_probe) {
-            self.shared.with(|core, _| core.breaker.release(ticket));
+        match self.entry.take() {
+            // Only a probe has a place to give back.
+            Some((shared, ticket)) if ticket.is_probe() => {
+                shared.with(|core, _| core.breaker.release(ticket));
+            }
+            _ => {}
         }
     }
 }
@@ -225,7 +288,7 @@ impl Drop for Pass {
 impl fmt::Debug for Pass {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Pass")
-            .field("ticket", &self.ticket)
+            .field("ticket", &self.entry.as_ref().map(|(_, ticket)| ticket))
             .finish_non_exhaustive()
     }
 }

@@ -30,7 +30,8 @@ const LOOKS: usize = 32;
 ///
 /// A breaker is made when its key is first seen. When as many are held as may be, one that is
 /// closed and has counted nothing for as long as its window makes room; if none of those looked
-/// at is, the new key's calls pass unwatched until there is.
+/// at is, the new key's calls pass unwatched until there is. A window of calls, however old they
+/// are, never empties, so there only those that were never counted make room: use one of time.
 ///
 /// ```
 /// use tower::{ServiceBuilder, ServiceExt, service_fn};
@@ -102,6 +103,7 @@ impl<K: Hash + Eq + Clone> Registry<K> {
         }
         let breaker = Arc::new(Shared::new(Arc::clone(&self.settings)));
         if breakers.keys.len() >= self.max_keys && !breakers.forget_one() {
+            breaker.stop_watching();
             return breaker;
         }
         breakers.keys.push(key.clone());

@@ -100,6 +100,8 @@
 //!   [`Reported`](crate::http::Reported) bodies, or where the body breaks off.
 //! - The service asked for readiness while the breaker was open refuses that one call also if it
 //!   would pass by now: the inner service was not asked.
+//! - One that was ready and whose call is refused keeps what the inner service reserved for it,
+//!   as a permit of `tower::limit`, until its next call or its end.
 
 mod future;
 mod gate;

@@ -128,6 +128,12 @@ impl Ticket {
         }
     }
 
+    /// Of a call that a closed breaker lets pass in this generation.
+    #[cfg(feature = "circuit-breaker")]
+    pub(crate) const fn counted(generation: u32) -> Self {
+        Self::new(Role::Counted, generation)
+    }
+
     /// Whether the call is one of the few that decide if the breaker closes. Its result counts
     /// until the lease ends, so tell it as soon as the first byte has come.
     #[must_use]

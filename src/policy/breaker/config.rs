@@ -120,6 +120,12 @@ impl BreakerConfig {
         self.mode
     }
 
+    /// Whether it matters how long a first byte takes.
+    #[cfg(feature = "circuit-breaker")]
+    pub(crate) const fn times_calls(&self) -> bool {
+        self.conditions.slow.is_some()
+    }
+
     /// The default configuration, to be changed.
     pub const fn builder() -> BreakerConfigBuilder {
         BreakerConfigBuilder {

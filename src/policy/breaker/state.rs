@@ -131,6 +131,29 @@ impl Breaker {
         matches!(self.phase, Phase::Closed(_)) && !matches!(self.mode, Mode::ForcedOpen)
     }
 
+    /// The generation in which every call passes and is counted, without a change to anything:
+    /// until the next [transition](Self::next_transition) nobody needs to [ask](Self::ask).
+    #[cfg(feature = "circuit-breaker")]
+    pub(crate) fn unasked(&self) -> Option<u32> {
+        let counts = !matches!(self.mode, Mode::ForcedOpen | Mode::Disabled);
+        match &self.phase {
+            Phase::Closed(closed) if counts && closed.pace == Pace::Full => Some(self.generation),
+            _ => None,
+        }
+    }
+
+    /// Whether a new one would do as well, but for how long it opens: it is closed, past its
+    /// ramp, in the mode it began in, and what it has counted has left the window.
+    #[cfg(feature = "circuit-breaker")]
+    pub(crate) fn is_idle(&self, config: &BreakerConfig, now: Timestamp) -> bool {
+        let Phase::Closed(closed) = &self.phase else {
+            return false;
+        };
+        self.mode == config.mode
+            && (closed.pace == Pace::Full || now.since(closed.mark) >= config.ramp)
+            && closed.window.counts(config.span, now).calls == 0
+    }
+
     /// Whether a call would be refused now, and how; takes no place and changes nothing. What a
     /// ramp would refuse it does not know, because that is a matter of turns.
     #[must_use]
