@@ -96,7 +96,8 @@ impl AdaptiveConcurrencyHandle {
     /// flight stay, and a smaller limit admits nobody until enough of them have ended.
     pub fn set_algorithm(&self, algorithm: impl LimitAlgorithm + Send + 'static) {
         let algorithm = Box::new(algorithm);
-        self.admission
+        let _old = self
+            .admission
             .reconfigure(|limiter, now| limiter.set_algorithm(algorithm, now));
     }
 }

@@ -1,6 +1,6 @@
 use std::num::NonZeroUsize;
 
-use super::{Change, LimitAlgorithm, Sample};
+use super::{Change, LimitAlgorithm, Sample, When};
 use crate::policy::Timestamp;
 
 /// The limit that never changes: a semaphore, for a server whose capacity is known.
@@ -30,5 +30,9 @@ impl LimitAlgorithm for Fixed {
 
     fn record(&mut self, _: &Sample, _: Timestamp) -> Option<Change> {
         None
+    }
+
+    fn when(&self) -> When {
+        When::Never
     }
 }
