@@ -72,9 +72,18 @@ impl Limiter {
     /// Learns from a call whose answer begins, or that failed.
     pub(crate) fn record(&mut self, place: &mut Place, outcome: &Outcome, now: Timestamp) {
         let signal = Signal::from(outcome.verdict());
-        let sample = place.sample(signal).first_byte(now.since(place.sent));
+        let sample = self.sample(place, signal).first_byte(now.since(place.sent));
         place.is_recorded = true;
         self.learn(place.generation, &sample, now);
+    }
+
+    /// A refusal is about the calls that were there by then: the first of a burst was sent alone.
+    fn sample(&self, place: &Place, signal: Signal) -> Sample {
+        let in_flight = match signal {
+            Signal::Success => place.in_flight,
+            _ => place.in_flight.max(self.in_flight),
+        };
+        Sample::new(signal, place.sent, in_flight, place.limit)
     }
 
     fn learn(&mut self, generation: u32, sample: &Sample, now: Timestamp) {
@@ -116,9 +125,6 @@ impl Place {
         !self.is_recorded && (self.is_early || !outcome.is_success())
     }
 
-    const fn sample(&self, signal: Signal) -> Sample {
-        Sample::new(signal, self.sent, self.in_flight, self.limit)
-    }
 }
 
 impl Resource for Limiter {
@@ -170,7 +176,7 @@ impl Resource for Limiter {
             .filter(|outcome| !place.is_recorded && ends(outcome, spent))
             .map(|outcome| {
                 let signal = Signal::from(outcome.verdict());
-                let sample = place.sample(signal).total(now.since(place.sent));
+                let sample = self.sample(&place, signal).total(now.since(place.sent));
                 match spent {
                     Spent::Exactly(usage) => {
                         usage.output().map_or(sample, |size| sample.size(size))

@@ -158,13 +158,13 @@ async fn the_limit_follows_the_capacity_of_a_server_that_queues_down_and_up() {
     let checks = async {
         // Two hundred round trips each. The line wanted is 0.8 times the root.
         sleep(ms(20_000)).await;
-        assert!((36..=60).contains(&handle.limit()), "{}", handle.limit());
+        assert!((36..=70).contains(&handle.limit()), "{}", handle.limit());
         server.remove(30);
         sleep(ms(20_000)).await;
         assert!((8..=20).contains(&handle.limit()), "{}", handle.limit());
         server.add(30);
         sleep(ms(20_000)).await;
-        assert!((30..=60).contains(&handle.limit()), "{}", handle.limit());
+        assert!((30..=70).contains(&handle.limit()), "{}", handle.limit());
     };
     tokio::join!(load(&service, 200, ms(60_100)), checks);
 }
