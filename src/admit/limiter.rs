@@ -22,7 +22,8 @@ pub(crate) type Algorithm = Box<dyn LimitAlgorithm + Send>;
 /// Places in flight under a limit that an algorithm learns.
 pub(crate) struct Limiter {
     slots: Slots,
-    algorithm: Algorithm,
+    /// None where there is no limit; nothing is learned then, and nothing counted.
+    algorithm: Option<Algorithm>,
     /// How many algorithms came before this one.
     generation: u32,
     in_flight: usize,
@@ -45,9 +46,9 @@ pub(crate) struct Place {
 }
 
 impl Limiter {
-    pub(crate) fn new(algorithm: Algorithm) -> Self {
+    pub(crate) fn new(algorithm: Option<Algorithm>) -> Self {
         Self {
-            slots: Slots::new(Some(places(&*algorithm))),
+            slots: Slots::new(places(algorithm.as_ref())),
             algorithm,
             generation: 0,
             in_flight: 0,
@@ -55,14 +56,19 @@ impl Limiter {
         }
     }
 
-    pub(crate) fn limit(&self) -> usize {
-        places(&*self.algorithm).get()
+    /// `None` is no limit.
+    pub(crate) fn limit(&self) -> Option<NonZeroUsize> {
+        places(self.algorithm.as_ref())
     }
 
     /// Learns with another algorithm from now on; those in flight stay, and it does not hear of
     /// them. The old one is for the caller to drop, outside the lock.
     #[must_use]
-    pub(crate) fn set_algorithm(&mut self, algorithm: Algorithm, now: Timestamp) -> Algorithm {
+    pub(crate) fn set_algorithm(
+        &mut self,
+        algorithm: Option<Algorithm>,
+        now: Timestamp,
+    ) -> Option<Algorithm> {
         let old = std::mem::replace(&mut self.algorithm, algorithm);
         self.generation = self.generation.wrapping_add(1);
         self.apply(now);
@@ -90,7 +96,10 @@ impl Limiter {
         if generation != self.generation {
             return;
         }
-        let change = self.algorithm.record(sample, now);
+        let Some(algorithm) = &mut self.algorithm else {
+            return;
+        };
+        let change = algorithm.record(sample, now);
         self.apply(now);
         let Some(change) = change else {
             return;
@@ -102,15 +111,15 @@ impl Limiter {
     }
 
     fn apply(&mut self, now: Timestamp) {
-        self.slots.set_limit(Some(places(&*self.algorithm)), now);
+        self.slots.set_limit(self.limit(), now);
     }
 }
 
 /// What an algorithm allows: at least one call, or nobody would learn that the server is back, and
 /// a number, because without one those in flight would not be counted.
-fn places(algorithm: &dyn LimitAlgorithm) -> NonZeroUsize {
-    let limit = algorithm.limit().min(usize::MAX - 1);
-    NonZeroUsize::new(limit).unwrap_or(NonZeroUsize::MIN)
+fn places(algorithm: Option<&Algorithm>) -> Option<NonZeroUsize> {
+    let limit = algorithm?.limit().min(usize::MAX - 1);
+    Some(NonZeroUsize::new(limit).unwrap_or(NonZeroUsize::MIN))
 }
 
 /// Whether the server ended the call. What a caller breaks off ends when the caller wants.
@@ -119,12 +128,18 @@ const fn ends(outcome: &Outcome, spent: Spent) -> bool {
 }
 
 impl Place {
+    /// Whether a success is to be recorded at its head, and anything else.
+    #[cfg(feature = "key-rotation")]
+    #[inline]
+    pub(crate) const fn learns(&self) -> (bool, bool) {
+        (self.is_early && !self.is_recorded, !self.is_recorded)
+    }
+
     /// Whether what its head says is to be recorded at once.
     #[inline]
     pub(crate) fn awaits(&self, outcome: &Outcome) -> bool {
         !self.is_recorded && (self.is_early || !outcome.is_success())
     }
-
 }
 
 impl Resource for Limiter {
@@ -148,12 +163,15 @@ impl Resource for Limiter {
     #[inline]
     fn take(&mut self, ask: &(), at: Timestamp, now: Timestamp) -> Place {
         self.in_flight += 1;
-        let when = self.algorithm.when();
+        let when = self
+            .algorithm
+            .as_ref()
+            .map_or(When::Never, |algorithm| algorithm.when());
         Place {
             slot: self.slots.take(ask, at, now),
             sent: now,
             in_flight: self.in_flight,
-            limit: self.limit(),
+            limit: self.limit().map_or(usize::MAX, NonZeroUsize::get),
             generation: self.generation,
             is_early: when == When::FirstByte,
             is_recorded: when == When::Never,

@@ -5,7 +5,7 @@
 //! one reading of the clock, and holds it through one guard, [`Held`].
 //!
 //! - `resource` says what can be asked of a resource, and joins two of them;
-//! - `tokens` and `slots` are the two resources;
+//! - `tokens` and `slots` are two resources, and `limiter` is slots whose limit is learned;
 //! - `queue` is the rule: who is served next, and when. It has no lock, clock or waker calls;
 //! - `admission` is the plumbing: the lock, the timers, the guard;
 //! - `future` is a call's way through a layer that waits, whatever it waits for.
@@ -30,7 +30,7 @@
 
 mod admission;
 mod future;
-#[cfg(feature = "adaptive-concurrency")]
+#[cfg(any(feature = "key-rotation", feature = "adaptive-concurrency"))]
 mod limiter;
 mod queue;
 mod resource;
@@ -39,8 +39,8 @@ mod slots;
 mod tests;
 mod tokens;
 
-#[cfg(feature = "adaptive-concurrency")]
-pub(crate) use self::limiter::Limiter;
+#[cfg(any(feature = "key-rotation", feature = "adaptive-concurrency"))]
+pub(crate) use self::limiter::{Algorithm, Limiter};
 #[cfg(feature = "key-rotation")]
 pub(crate) use self::resource::Claim;
 pub(crate) use self::{
