@@ -43,10 +43,11 @@ mod tokens;
 pub(crate) use self::limiter::{Algorithm, Limiter};
 #[cfg(feature = "key-rotation")]
 pub(crate) use self::resource::Claim;
+#[cfg(feature = "rate-limit")]
+pub(crate) use self::slots::Slots;
 pub(crate) use self::{
     admission::{Admission, Entry, Held, Limits, Stats, Waiting},
     future::{CallFuture, Conduct, Permit},
     resource::{Joint, Resource, Spent},
-    slots::Slots,
     tokens::Tokens,
 };

@@ -23,6 +23,10 @@ pub(super) struct Pooled {
 type Together = Joint<Keys, Joint<Tokens, Limiter>>;
 
 #[derive(Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "most are taken, and a box would be an allocation for each call"
+)]
 enum Place {
     Free(Option<u32>),
     Taken(<Together as Resource>::Grant),
