@@ -27,6 +27,10 @@
 //! are due, so a waiter whose task is not polled delays nobody behind it; several in a row delay
 //! those behind by one turn each beyond the first. A place in flight that is granted to a task
 //! which is never polled stays taken until that call is dropped.
+#![cfg_attr(
+    not(any(feature = "rate-limit", feature = "key-rotation")),
+    allow(dead_code, unused_imports, reason = "the joint form is theirs")
+)]
 
 mod admission;
 mod future;
