@@ -69,7 +69,7 @@ fn with_case<T>(case: usize, work: impl FnOnce(&mut dyn FnMut(Request)) -> T) ->
         6 => work(&mut calls(
             rotation()
                 .rate_limit(ample())
-                .concurrency(1_000)
+                .concurrency(tower_relay::policy::limit::Fixed::of(1_000))
                 .layer(Bare),
         )),
         7 => work(&mut calls(breaker().layer(Bare))),

@@ -1,7 +1,7 @@
-use std::{fmt, sync::Arc};
+use std::{fmt, num::NonZeroUsize, sync::Arc};
 
 use crate::{
-    admit::{Admission, Limiter, Limits},
+    admit::{Admission, Algorithm, Limiter, Limits},
     policy::{
         Quota,
         limit::{Change, LimitAlgorithm},
@@ -14,9 +14,11 @@ use crate::{
 pub(super) struct Settings {
     pub(super) limits: Limits,
     /// Makes an algorithm that has learned nothing yet.
-    pub(super) algorithm: Arc<dyn Fn() -> Box<dyn LimitAlgorithm + Send> + Send + Sync>,
-    pub(super) on_change: Option<Arc<dyn Fn(&Change) + Send + Sync>>,
+    pub(super) algorithm: Arc<dyn Fn() -> Algorithm + Send + Sync>,
+    pub(super) on_change: Option<OnChange>,
 }
+
+type OnChange = Arc<dyn Fn(&Change) + Send + Sync>;
 
 /// As many calls may wait as a night's batch has workers, and a leak still shows in a day.
 const MAX_WAITING: usize = 10_000;
@@ -36,7 +38,7 @@ impl Settings {
 
     /// A limit with state of its own.
     pub(super) fn admission(&self) -> Arc<Admission<Limiter>> {
-        let limiter = Limiter::new((self.algorithm)());
+        let limiter = Limiter::new(Some((self.algorithm)()));
         let on_change = self.on_change.clone();
         // Places have no rate, so nothing is made up for.
         let admission = Admission::new(limiter, Quota::DEFAULT_SLACK, self.limits);
@@ -89,15 +91,17 @@ impl AdaptiveConcurrencyHandle {
     /// How many calls may be in flight now.
     #[must_use]
     pub fn limit(&self) -> usize {
-        self.admission.read(|limiter, _| limiter.limit())
+        let limit = self.admission.read(|limiter, _| limiter.limit());
+        limit.map_or(usize::MAX, NonZeroUsize::get)
     }
 
     /// Limits with another algorithm, which has learned nothing yet, with callers queued. Calls in
     /// flight stay, and a smaller limit admits nobody until enough of them have ended.
     pub fn set_algorithm(&self, algorithm: impl LimitAlgorithm + Send + 'static) {
-        let algorithm = Box::new(algorithm);
-        self.admission
-            .reconfigure(|limiter, now| limiter.set_algorithm(algorithm, now));
+        let algorithm: Algorithm = Box::new(algorithm);
+        let _old = self
+            .admission
+            .reconfigure(|limiter, now| limiter.set_algorithm(Some(algorithm), now));
     }
 }
 

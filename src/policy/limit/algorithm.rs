@@ -67,8 +67,11 @@ impl<A: LimitAlgorithm + ?Sized> LimitAlgorithm for Box<A> {
 pub enum When {
     /// At the answer's first byte.
     FirstByte,
-    /// At the answer's end, when its total latency and its size are known.
+    /// At the answer's end, when its total latency and its size are known. An answer that its
+    /// caller broke off is not recorded then.
     End,
+    /// Never, nor is any other call: the algorithm does not learn.
+    Never,
 }
 
 /// A limit that became another.

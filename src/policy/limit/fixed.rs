@@ -1,16 +1,14 @@
 use std::num::NonZeroUsize;
 
-use super::{Change, LimitAlgorithm, Sample};
+use super::{Change, LimitAlgorithm, Sample, When};
 use crate::policy::Timestamp;
 
 /// The limit that never changes: a semaphore, for a server whose capacity is known.
 ///
 /// ```
-/// use std::num::NonZeroUsize;
 /// use tower_relay::policy::limit::{Fixed, LimitAlgorithm};
 ///
-/// let limit = Fixed::new(NonZeroUsize::new(40).expect("it is not zero"));
-/// assert_eq!(limit.limit(), 40);
+/// assert_eq!(Fixed::of(40).limit(), 40);
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Fixed(NonZeroUsize);
@@ -21,6 +19,17 @@ impl Fixed {
     pub const fn new(limit: NonZeroUsize) -> Self {
         Self(limit)
     }
+
+    /// Always `limit`.
+    ///
+    /// # Panics
+    ///
+    /// If `limit` is zero, which would admit nothing.
+    #[must_use]
+    #[track_caller]
+    pub const fn of(limit: usize) -> Self {
+        Self(NonZeroUsize::new(limit).expect("a limit of 0 admits nothing"))
+    }
 }
 
 impl LimitAlgorithm for Fixed {
@@ -30,5 +39,9 @@ impl LimitAlgorithm for Fixed {
 
     fn record(&mut self, _: &Sample, _: Timestamp) -> Option<Change> {
         None
+    }
+
+    fn when(&self) -> When {
+        When::Never
     }
 }

@@ -127,7 +127,7 @@ impl PercentileTarget {
         }
         let latency = match self.when {
             When::End => sample.to_end(),
-            When::FirstByte => sample.to_first_byte().or_else(|| sample.to_end()),
+            When::FirstByte | When::Never => sample.to_first_byte().or_else(|| sample.to_end()),
         }?;
         if sample.sent() < self.since {
             return None;

@@ -61,7 +61,8 @@ pub struct Sample {
 
 impl Sample {
     /// A call sent at `sent` as one of `in_flight`, itself included, under `limit` at that
-    /// instant.
+    /// instant. For a call that did not succeed `in_flight` is what there was when that was known,
+    /// if it is more: the first of a burst is sent alone and refused with the others there.
     #[inline]
     pub const fn new(signal: Signal, sent: Timestamp, in_flight: usize, limit: usize) -> Self {
         Self {
@@ -109,7 +110,8 @@ impl Sample {
         self.sent
     }
 
-    /// How many calls were in flight when it was sent, itself included.
+    /// How many calls were in flight when it was sent, itself included; for one that did not
+    /// succeed, when that was known, if it is more.
     #[must_use]
     pub const fn in_flight(&self) -> usize {
         self.in_flight
