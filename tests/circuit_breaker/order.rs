@@ -13,6 +13,7 @@ use tower_relay::{
     policy::{
         Cost, Quota, QuotaBuilder, Unit,
         breaker::{Mode, Refused},
+        limit::Fixed,
         pool::KeyState,
     },
     rate_limit::RateLimitLayer,
@@ -111,7 +112,7 @@ async fn callers_queued_for_a_slot_when_the_endpoint_dies_do_not_reach_it() {
     );
     let keys = KeyRotationLayer::new(pool(quota))
         .protocol(Api)
-        .concurrency(1);
+        .concurrency(Fixed::of(1));
     let service = keys.layer(breaker.layer(server.clone()));
     let calls: Vec<_> = (0..100)
         .map(|n| tokio::spawn(service.clone().oneshot(n)))
@@ -160,7 +161,7 @@ async fn a_refusal_refunds_everything_a_pool_took_and_blames_no_key() {
         .burst(Unit::REQUESTS, 10);
     let keys = KeyRotationLayer::new(pool(built(quota.clone())))
         .rate_limit(built(quota))
-        .concurrency(1)
+        .concurrency(Fixed::of(1))
         .protocol(Api);
     let service = keys.layer(breaker.layer(server()));
     breaker.handle().set_mode(Mode::ForcedOpen);
