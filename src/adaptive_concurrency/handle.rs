@@ -15,8 +15,10 @@ pub(super) struct Settings {
     pub(super) limits: Limits,
     /// Makes an algorithm that has learned nothing yet.
     pub(super) algorithm: Arc<dyn Fn() -> Box<dyn LimitAlgorithm + Send> + Send + Sync>,
-    pub(super) on_change: Option<Arc<dyn Fn(&Change) + Send + Sync>>,
+    pub(super) on_change: Option<OnChange>,
 }
+
+pub(super) type OnChange = Arc<dyn Fn(&Change) + Send + Sync>;
 
 /// As many calls may wait as a night's batch has workers, and a leak still shows in a day.
 const MAX_WAITING: usize = 10_000;
