@@ -24,8 +24,8 @@ use crate::judge::{Format, Request, client};
 const SERVED: u64 = 8;
 const QUEUE: u64 = 32;
 const WORKERS: usize = 64;
-/// Some 2,000 calls.
-const WHILE: Duration = Duration::from_secs(20);
+/// Some 1,200 calls.
+const WHILE: Duration = Duration::from_secs(12);
 
 const fn capacity(at_once: u64) -> Capacity {
     Capacity {
