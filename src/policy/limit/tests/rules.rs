@@ -202,7 +202,7 @@ fn a_fixed_limit_never_moves() {
         let sample = Sample::new(signal, at(0), 5, 5).first_byte(MS);
         assert_eq!(limit.record(&sample, at(1)), None);
     }
-    assert_eq!((limit.limit(), limit.when()), (5, When::FirstByte));
+    assert_eq!((limit.limit(), limit.when()), (5, When::Never));
 }
 
 #[test]

@@ -189,9 +189,13 @@ fn full_scopes_come_first_and_take_turns() {
     };
     let mut slow = pool(limited(quota(2, secs(2))));
     let model = slow.resolve(None);
-    // Both are full after two seconds, the one that was taken first not a moment earlier.
+    // Both are full after two seconds, the one that was taken first not a moment earlier. Whoever
+    // changes anything about them finds that out.
     for (requests, after, alias) in [(2, 0, "a1"), (1, 500, "b1"), (1, 2_000, "a1")] {
         let now = T0 + millis(after);
+        for key in ["a1", "b1"] {
+            slow.enable(key, now).expect("it is there");
+        }
         let pick = slow.take(&Ask::new(model, of(requests)), now, now);
         assert_eq!(&**slow.alias(&pick), alias, "after {after} ms");
     }
