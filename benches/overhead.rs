@@ -15,9 +15,15 @@ use std::{
 
 use tower::{Layer, Service};
 use tower_relay::{
+    adaptive_concurrency::AdaptiveConcurrencyLayer,
+    circuit_breaker::CircuitBreakerLayer,
     http::Http,
     key_rotation::{KeyPool, KeyRotationLayer, Source},
-    policy::{Cost, Quota, Unit},
+    policy::{
+        Cost, Quota, Unit,
+        breaker::BreakerConfig,
+        limit::{Bounds, SizedVegas},
+    },
     rate_limit::RateLimitLayer,
     retry::RetryLayer,
 };
@@ -26,7 +32,7 @@ use tower_relay_benches::{Bare, Request, ample, call, nanos, request};
 const TIMES: u32 = 20_000;
 
 /// Name, the figure that must be kept, and the one aimed at.
-const CASES: [(&str, Option<(u32, u32)>); 7] = [
+const CASES: [(&str, Option<(u32, u32)>); 9] = [
     ("bare", None),
     ("rate limit, until the body ends", Some((95, 70))),
     ("rate limit, three dimensions", None),
@@ -34,6 +40,8 @@ const CASES: [(&str, Option<(u32, u32)>); 7] = [
     ("retry and rate limit", None),
     ("key rotation, until the body ends", Some((150, 120))),
     ("key rotation, rate limit, slots", None),
+    ("circuit breaker, until the body ends", Some((85, 70))),
+    ("retry, rate limit, breaker, adaptive", Some((320, 320))),
 ];
 
 /// Runs `work` on the service of a case.
@@ -58,13 +66,24 @@ fn with_case<T>(case: usize, work: impl FnOnce(&mut dyn FnMut(Request)) -> T) ->
         3 => work(&mut calls(RetryLayer::http().layer(Bare))),
         4 => work(&mut calls(RetryLayer::http().layer(limit().layer(Bare)))),
         5 => work(&mut calls(rotation().layer(Bare))),
-        _ => work(&mut calls(
+        6 => work(&mut calls(
             rotation()
                 .rate_limit(ample())
-                .concurrency(1_000)
+                .concurrency(tower_relay::policy::limit::Fixed::of(1_000))
                 .layer(Bare),
         )),
+        7 => work(&mut calls(breaker().layer(Bare))),
+        _ => {
+            let bounds = Bounds::new(1..=200).expect("valid bounds");
+            let adaptive = AdaptiveConcurrencyLayer::http(SizedVegas::new(bounds));
+            let inner = limit().layer(adaptive.layer(breaker().layer(Bare)));
+            work(&mut calls(RetryLayer::http().layer(inner)))
+        }
     }
+}
+
+fn breaker() -> CircuitBreakerLayer<Http> {
+    CircuitBreakerLayer::http(BreakerConfig::default())
 }
 
 /// Five accounts with a key each, which goes nowhere: what the caller's header map allocates for
@@ -119,7 +138,7 @@ fn table() {
     println!("here a clock reading takes {clock:.0} ns and an atomic exchange {swap:.0} ns");
     println!("a call includes the bare service and the making of the request\n");
     println!(
-        "{:32} {:>7} {:>7} {:>9} {:>13} {:>11} {:>9}",
+        "{:36} {:>7} {:>7} {:>9} {:>13} {:>11} {:>9}",
         "", "headers", "ns", "over bare", "instructions", "allocations", "of layers"
     );
     for (case, (name, figure)) in CASES.iter().enumerate() {
@@ -145,7 +164,7 @@ fn row(case: usize, name: &str, figure: Option<(u32, u32)>, has_headers: bool) {
     });
     let copies = if name.contains("retry") { copied } else { 0 };
     println!(
-        "{name:32} {:>7} {own:>7.0} {:>9.0} {:>13} {allocated:>11} {:>9}{}",
+        "{name:36} {:>7} {own:>7.0} {:>9.0} {:>13} {allocated:>11} {:>9}{}",
         if has_headers { 6 } else { 0 },
         own - bare,
         instructions(case, has_headers).map_or_else(|| "-".into(), |count| count.to_string()),

@@ -8,6 +8,7 @@ use crate::{
     outcome::Outcome,
     policy::{
         CostTooLarge,
+        breaker::{Refusal, Refused},
         pool::{NobodyCanServe, Unservable},
     },
 };
@@ -38,6 +39,8 @@ pub enum Rejected {
     CostTooLarge(CostTooLarge),
     /// A keyed limiter holds as many keys as it may, all of them in use.
     TooManyKeys(TooManyKeys),
+    /// A circuit breaker keeps calls away from an endpoint that is down.
+    BreakerOpen(BreakerOpen),
     /// Every credential of a pool is out for this call, until somebody changes something.
     NobodyCanServe(NobodyCanServe),
 }
@@ -58,6 +61,7 @@ impl Rejected {
             Self::QueueFull(full) => Some(full.retry_after),
             Self::TooLate(late) => Some(late.retry_after),
             Self::CostTooLarge(_) | Self::NobodyCanServe(_) => None,
+            Self::BreakerOpen(open) => open.refusal.retry_after(),
             Self::TooManyKeys(full) => Some(full.retry_after),
         }
     }
@@ -83,6 +87,7 @@ impl fmt::Display for Rejected {
             Self::CostTooLarge(leaf) => leaf.fmt(f),
             Self::TooManyKeys(leaf) => leaf.fmt(f),
             Self::NobodyCanServe(leaf) => leaf.fmt(f),
+            Self::BreakerOpen(leaf) => leaf.fmt(f),
         }
     }
 }
@@ -224,6 +229,45 @@ impl fmt::Display for TooManyKeys {
 }
 
 impl Error for TooManyKeys {}
+
+/// A circuit breaker refused the call: what it would have reached is down.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BreakerOpen {
+    pub(crate) refusal: Refusal,
+}
+
+impl BreakerOpen {
+    /// Why the call was refused.
+    #[must_use]
+    pub const fn why(&self) -> Refused {
+        self.refusal.why()
+    }
+
+    /// When to ask again: the rest of the time open, or a part of a probe's lease. `None` if the
+    /// breaker was forced open.
+    #[must_use]
+    pub const fn retry_after(&self) -> Option<Duration> {
+        self.refusal.retry_after()
+    }
+}
+
+impl fmt::Display for BreakerOpen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let why = match self.why() {
+            Refused::Open => "the endpoint is down",
+            Refused::HalfOpen => "it is being found out whether the endpoint is back",
+            Refused::Ramp => "the endpoint has just come back",
+            Refused::Forced => "it was forced open",
+        };
+        write!(f, "circuit breaker refused: {why}")?;
+        match self.retry_after() {
+            Some(wait) => write!(f, ", ask again in {:?}", shown(wait)),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Error for BreakerOpen {}
 
 /// A call with a credential of a pool failed without a response, for a reason that the pool has
 /// dealt with: the key or its scope is left alone for now.

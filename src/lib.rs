@@ -45,10 +45,13 @@
 //! | [`policy`], [`outcome`] | always | the rules, without clock, lock or runtime |
 //! | `rate_limit` | `rate-limit` | token buckets over any dimensions and calls in flight, keyed too |
 //! | `key_rotation` | `key-rotation` | a pool of accounts and their keys, each used to its quota |
+//! | `circuit_breaker` | `circuit-breaker` | keeps calls away from what is down, one or one a key |
+//! | `adaptive_concurrency` | `adaptive-concurrency` | a limit of calls in flight that learns |
 //! | `retry` | `retry` | retries by verdict, hint, deadline and a success-funded budget |
 //! | `http` | `http` | what status codes, headers and bodies mean |
 //! | `provider` | `provider` | what is particular to language models |
 //! | `protocol`, `call`, `error`, `snapshot` | any layer | one strategy a layer, facts beside the request, refusals, totals |
+//! | `guide` | `http` and all layers | which limit for which server; what changes when layers are swapped |
 //! | `testing` | `test-util` | services to test layers with |
 //!
 //! The feature `stack` adds `http::stack`, the recommended order in one layer.
@@ -57,8 +60,11 @@
 //!
 //! # Order
 //!
-//! From the outside: request facts, retry, key rotation or rate limit, timeout of an attempt,
-//! client. Each attempt is then admitted and charged anew, and nothing is held while a retry waits.
+//! From the outside: request facts, retry, adaptive concurrency, key rotation or rate limit, circuit
+//! breaker, timeout of an attempt, client. Each attempt is then admitted and charged anew, nothing is
+//! held while a retry waits, and the breaker is asked at the instant of sending. `guide::ordering`
+//! shows what happens otherwise. `http::stack` holds what it needs of it: no breaker and no learned
+//! limit yet.
 //!
 //! # Errors
 //!
@@ -78,14 +84,31 @@
 pub mod outcome;
 pub mod policy;
 
-#[cfg(any(feature = "rate-limit", feature = "key-rotation"))]
+#[cfg(feature = "adaptive-concurrency")]
+pub mod adaptive_concurrency;
+#[cfg(any(
+    feature = "rate-limit",
+    feature = "key-rotation",
+    feature = "adaptive-concurrency"
+))]
 mod admit;
 #[cfg(feature = "_service")]
 pub mod call;
+#[cfg(feature = "circuit-breaker")]
+pub mod circuit_breaker;
 #[cfg(feature = "_service")]
 mod clock;
 #[cfg(feature = "_service")]
 pub mod error;
+#[cfg(all(
+    feature = "rate-limit",
+    feature = "key-rotation",
+    feature = "circuit-breaker",
+    feature = "adaptive-concurrency",
+    feature = "retry",
+    feature = "http"
+))]
+pub mod guide;
 #[cfg(feature = "http")]
 pub mod http;
 #[cfg(feature = "key-rotation")]
@@ -98,7 +121,11 @@ pub mod provider;
 pub mod rate_limit;
 #[cfg(feature = "retry")]
 pub mod retry;
-#[cfg(any(feature = "rate-limit", feature = "key-rotation"))]
+#[cfg(any(
+    feature = "rate-limit",
+    feature = "key-rotation",
+    feature = "adaptive-concurrency"
+))]
 pub mod snapshot;
 #[cfg(feature = "test-util")]
 pub mod testing;

@@ -11,7 +11,7 @@ pub use crate::clock::timestamp;
 use crate::key_rotation::Key;
 use crate::{
     error::{BoxError, KeyFailed, Rejected},
-    outcome::{Effect, Ending, Idempotency, Outcome, Verdict},
+    outcome::{Effect, Ending, Idempotency, Outcome, Usage, Verdict},
     policy::Cost,
 };
 
@@ -184,7 +184,7 @@ impl<Req, Res> Protocol<Req, Res> for Plain {
 
     #[inline]
     fn hold<G: Guard>(&self, response: Res, guard: G) -> Res {
-        drop(guard);
+        guard.finish(Ending::complete(Usage::UNKNOWN));
         response
     }
 }

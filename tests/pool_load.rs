@@ -7,7 +7,6 @@
 
 use std::{
     fmt,
-    num::NonZeroUsize,
     panic::resume_unwind,
     sync::{
         Arc,
@@ -284,9 +283,9 @@ async fn disturb(
             }
             9 => drop(handle.scopes()),
             10 => drop(handle.snapshot()),
-            11 => {
-                handle.set_concurrency(NonZeroUsize::new(MOST as usize - chance.below(20) as usize))
-            }
+            11 => handle.set_concurrency(tower_relay::policy::limit::Fixed::of(
+                MOST as usize - chance.below(20) as usize,
+            )),
             12 => {
                 let quota = quota(20_000 + chance.below(20_000)).build();
                 handle.set_rate_limit(&quota.expect("a valid quota"));
@@ -381,7 +380,7 @@ async fn run(load: Load) -> Run {
     let transitions = Arc::new(AtomicU64::new(0));
     let told = Arc::clone(&transitions);
     let layer = KeyRotationLayer::new(pool(SCOPES, false))
-        .concurrency(MOST as usize)
+        .concurrency(tower_relay::policy::limit::Fixed::of(MOST as usize))
         .max_waiting(MOST_WAITING)
         .on_transition(move |_| {
             if told.fetch_add(1, Relaxed) % panics == panics - 1 {

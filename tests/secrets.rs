@@ -408,7 +408,9 @@ async fn errors(world: &World) {
     world.printed.error(&error);
     world.printed.show(&service);
 
-    let layer = layer().concurrency(1).max_waiting(1);
+    let layer = layer()
+        .concurrency(tower_relay::policy::limit::Fixed::of(1))
+        .max_waiting(1);
     let service = layer.layer(client());
     let busy = service.clone().call(world.request(Format::Chat, false));
     let mut waiting = Box::pin(service.clone().call(world.request(Format::Chat, false)));

@@ -118,7 +118,7 @@ impl<R: Resource> Admission<R> {
         self
     }
 
-    #[cfg(feature = "key-rotation")]
+    #[cfg(any(feature = "key-rotation", feature = "adaptive-concurrency"))]
     pub(crate) fn on_notice(mut self, callback: OnNotice<R::Notice>) -> Self {
         self.on_notice = Some(callback);
         self
@@ -561,7 +561,7 @@ impl<R: Resource> Held<R> {
     }
 
     /// What the call holds. Panics if that has been released.
-    #[cfg(feature = "key-rotation")]
+    #[cfg(any(feature = "key-rotation", feature = "adaptive-concurrency"))]
     #[inline]
     pub(crate) fn grant(&self) -> &R::Grant {
         let grant = self.grant.as_ref();
@@ -570,8 +570,7 @@ impl<R: Resource> Held<R> {
 
     /// Tells the resource something of the call before its end, then serves all whom that lets
     /// in.
-    #[cfg(feature = "key-rotation")]
-    #[cold]
+    #[cfg(any(feature = "key-rotation", feature = "adaptive-concurrency"))]
     pub(crate) fn inform<T>(
         &mut self,
         tell: impl FnOnce(&mut R, &mut R::Grant, Timestamp) -> T,
@@ -602,7 +601,8 @@ impl<R: Resource> Held<R> {
     #[inline]
     fn release(&self, grant: R::Grant, spent: Spent, outcome: Option<&Outcome>) {
         let is_news = outcome.is_some_and(|outcome| !outcome.is_success());
-        if !self.is_timed && !is_news && spent.is_as_reserved() {
+        let is_plain = !self.is_timed && !is_news && spent.is_as_reserved();
+        if is_plain && R::is_timeless(&grant) {
             let mut queue = self.admission.lock();
             if queue.waiting() == 0 {
                 // Nobody waits and nothing comes back that time has a part in: the instant of

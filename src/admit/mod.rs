@@ -5,7 +5,7 @@
 //! one reading of the clock, and holds it through one guard, [`Held`].
 //!
 //! - `resource` says what can be asked of a resource, and joins two of them;
-//! - `tokens` and `slots` are the two resources;
+//! - `tokens` and `slots` are two resources, and `limiter` is slots whose limit is learned;
 //! - `queue` is the rule: who is served next, and when. It has no lock, clock or waker calls;
 //! - `admission` is the plumbing: the lock, the timers, the guard;
 //! - `future` is a call's way through a layer that waits, whatever it waits for.
@@ -27,9 +27,15 @@
 //! are due, so a waiter whose task is not polled delays nobody behind it; several in a row delay
 //! those behind by one turn each beyond the first. A place in flight that is granted to a task
 //! which is never polled stays taken until that call is dropped.
+#![cfg_attr(
+    not(any(feature = "rate-limit", feature = "key-rotation")),
+    allow(dead_code, unused_imports, reason = "the joint form is theirs")
+)]
 
 mod admission;
 mod future;
+#[cfg(any(feature = "key-rotation", feature = "adaptive-concurrency"))]
+mod limiter;
 mod queue;
 mod resource;
 mod slots;
@@ -37,12 +43,15 @@ mod slots;
 mod tests;
 mod tokens;
 
+#[cfg(any(feature = "key-rotation", feature = "adaptive-concurrency"))]
+pub(crate) use self::limiter::{Algorithm, Limiter};
 #[cfg(feature = "key-rotation")]
 pub(crate) use self::resource::Claim;
+#[cfg(feature = "rate-limit")]
+pub(crate) use self::slots::Slots;
 pub(crate) use self::{
     admission::{Admission, Entry, Held, Limits, Stats, Waiting},
     future::{CallFuture, Conduct, Permit},
     resource::{Joint, Resource, Spent},
-    slots::Slots,
     tokens::Tokens,
 };

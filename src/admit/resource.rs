@@ -47,6 +47,14 @@ pub(crate) trait Resource {
     /// be returned.
     fn is_inert(grant: &Self::Grant, spent: Spent) -> bool;
 
+    /// Whether the instant at which `grant` is returned has no part in anything, if nothing of it
+    /// comes back and nobody waits.
+    #[inline]
+    fn is_timeless(grant: &Self::Grant) -> bool {
+        let _ = grant;
+        true
+    }
+
     /// Returns the grant of a call that ended in `outcome`, if anybody knows.
     fn release(
         &mut self,
@@ -195,6 +203,11 @@ impl<A: Resource, B: Resource> Resource for Joint<A, B> {
     #[inline]
     fn is_inert((a, b): &Self::Grant, spent: Spent) -> bool {
         A::is_inert(a, spent) && B::is_inert(b, spent)
+    }
+
+    #[inline]
+    fn is_timeless((a, b): &Self::Grant) -> bool {
+        A::is_timeless(a) && B::is_timeless(b)
     }
 
     #[inline]

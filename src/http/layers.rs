@@ -2,12 +2,22 @@
 
 #[cfg(feature = "key-rotation")]
 use super::Credential;
-#[cfg(any(feature = "rate-limit", feature = "key-rotation", feature = "retry"))]
+#[cfg(any(
+    feature = "rate-limit",
+    feature = "key-rotation",
+    feature = "circuit-breaker",
+    feature = "adaptive-concurrency",
+    feature = "retry"
+))]
 use super::Http;
 #[cfg(feature = "key-rotation")]
 use crate::key_rotation::{KeyPool, KeyRotationLayer};
 #[cfg(feature = "retry")]
 use crate::retry::RetryLayer;
+#[cfg(feature = "adaptive-concurrency")]
+use crate::{adaptive_concurrency::AdaptiveConcurrencyLayer, policy::limit::LimitAlgorithm};
+#[cfg(feature = "circuit-breaker")]
+use crate::{circuit_breaker::CircuitBreakerLayer, policy::breaker::BreakerConfig};
 #[cfg(feature = "rate-limit")]
 use crate::{policy::Quota, rate_limit::RateLimitLayer};
 
@@ -26,6 +36,45 @@ impl RateLimitLayer<Http> {
     #[must_use]
     pub fn http(quota: Quota) -> Self {
         RateLimitLayer::new(quota).protocol(Http)
+    }
+}
+
+#[cfg(feature = "adaptive-concurrency")]
+impl AdaptiveConcurrencyLayer<Http> {
+    /// A learned limit for an HTTP client: status codes are read, and a call holds its place until
+    /// its body ends.
+    ///
+    /// ```
+    /// use tower_relay::{
+    ///     adaptive_concurrency::AdaptiveConcurrencyLayer,
+    ///     policy::limit::{Bounds, SizedVegas},
+    /// };
+    ///
+    /// let algorithm = SizedVegas::new(Bounds::new(1..=200)?);
+    /// let layer = AdaptiveConcurrencyLayer::http(algorithm);
+    /// assert!(layer.handle().limit() >= 1);
+    /// # Ok::<(), tower_relay::policy::InvalidConfig>(())
+    /// ```
+    #[must_use]
+    pub fn http<A: LimitAlgorithm + Clone + Send + Sync + 'static>(algorithm: A) -> Self {
+        AdaptiveConcurrencyLayer::new(algorithm).protocol(Http)
+    }
+}
+
+#[cfg(feature = "circuit-breaker")]
+impl CircuitBreakerLayer<Http> {
+    /// A breaker for an HTTP client: 5xx, 529 and what breaks off are failures, 429 and what the
+    /// caller did wrong are not.
+    ///
+    /// ```
+    /// use tower_relay::{circuit_breaker::CircuitBreakerLayer, policy::breaker::BreakerConfig};
+    ///
+    /// let layer = CircuitBreakerLayer::http(BreakerConfig::default());
+    /// assert_eq!(layer.handle().refused(), 0);
+    /// ```
+    #[must_use]
+    pub fn http(config: BreakerConfig) -> Self {
+        CircuitBreakerLayer::new(config).protocol(Http)
     }
 }
 

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     error::BoxError,
-    outcome::{Ending, Idempotency, Outcome},
+    outcome::{Ending, Idempotency, Outcome, Usage},
     protocol::{Guard, Protocol},
 };
 
@@ -128,7 +128,7 @@ impl<Q, B> Protocol<Request<Q>, Response<B>> for UntilHead {
 
     #[inline]
     fn hold<G: Guard>(&self, response: Response<B>, guard: G) -> Response<B> {
-        guard.finish(Ending::UNKNOWN);
+        guard.finish(Ending::complete(Usage::UNKNOWN));
         response
     }
 

@@ -12,8 +12,9 @@ use crate::{
     outcome::{Outcome, Verdict},
 };
 
-/// 429 with a `retry-after`, 413 for what is too large ever to be admitted, or 503 where every key
-/// of a pool is out; the text says which limit.
+/// 429 with a `retry-after`, 413 for what is too large ever to be admitted, 503 where every key of a
+/// pool is out, or 503 with a `retry-after` where a circuit breaker is open; the text says which
+/// limit.
 ///
 /// The response carries the refusal's [`Outcome`] as an extension, so
 /// that a layer outside knows that the server was not asked.
@@ -37,20 +38,21 @@ impl<B: From<String>> From<&Rejected> for Response<B> {
             HeaderValue::from_static("text/plain; charset=utf-8"),
         );
         let outcome = Outcome::new(Verdict::RefusedLocally);
-        let (status, outcome) = match rejected.retry_after() {
+        let wait = rejected.retry_after();
+        let outcome = match wait {
             Some(wait) => {
                 headers.insert(RETRY_AFTER, whole_seconds(wait).get().into());
-                (StatusCode::TOO_MANY_REQUESTS, outcome.after(wait))
+                outcome.after(wait)
             }
-            None => {
-                let status = match rejected {
-                    Rejected::NobodyCanServe(_) => StatusCode::SERVICE_UNAVAILABLE,
-                    _ => StatusCode::PAYLOAD_TOO_LARGE,
-                };
-                (status, outcome)
-            }
+            None => outcome,
         };
-        *response.status_mut() = status;
+        *response.status_mut() = match (rejected, wait) {
+            (Rejected::BreakerOpen(_) | Rejected::NobodyCanServe(_), _) => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
+            (_, Some(_)) => StatusCode::TOO_MANY_REQUESTS,
+            (_, None) => StatusCode::PAYLOAD_TOO_LARGE,
+        };
         response.extensions_mut().insert(outcome);
         response
     }
@@ -73,9 +75,12 @@ fn whole_seconds(wait: Duration) -> NonZeroU64 {
 mod tests {
     use super::*;
     use crate::{
-        error::QueueFull,
+        error::{BreakerOpen, QueueFull},
         outcome::Hint,
-        policy::{CostTooLarge, Unit},
+        policy::{
+            CostTooLarge, Rng, Timestamp, Unit,
+            breaker::{Admission, Breaker, BreakerConfig, Mode, Signal},
+        },
     };
 
     fn full(retry_after: Duration) -> Rejected {
@@ -108,6 +113,36 @@ mod tests {
         assert_eq!(response.status(), StatusCode::PAYLOAD_TOO_LARGE);
         assert!(!response.headers().contains_key(RETRY_AFTER));
         assert_eq!(*response.body(), rejected.to_string());
+    }
+
+    #[test]
+    fn an_open_breaker_is_a_503_and_says_when_unless_it_was_forced_open() {
+        struct Never;
+        impl Rng for Never {
+            fn next_u64(&mut self) -> u64 {
+                0
+            }
+        }
+        let (config, now) = (BreakerConfig::default(), Timestamp::ZERO);
+        let refusal = |breaker: &mut Breaker| {
+            let refusal = breaker.peek(&config, now, &mut Never);
+            let refusal = refusal.expect("it is open");
+            Response::<String>::from(Rejected::BreakerOpen(BreakerOpen { refusal }))
+        };
+        let mut breaker = Breaker::new(&config, now);
+        for _ in 0..BreakerConfig::DEFAULT_CONSECUTIVE_FAILURES {
+            let Admission::Pass(ticket) = breaker.ask(&config, now, &mut Never) else {
+                panic!("it is closed");
+            };
+            breaker.report(&config, ticket, Signal::FAILURE, now, &mut Never);
+        }
+        let open = refusal(&mut breaker);
+        assert_eq!(open.status(), StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(open.headers()[RETRY_AFTER], "5");
+        breaker.set_mode(&config, Mode::ForcedOpen, now);
+        let forced = refusal(&mut breaker);
+        assert_eq!(forced.status(), StatusCode::SERVICE_UNAVAILABLE);
+        assert!(!forced.headers().contains_key(RETRY_AFTER));
     }
 
     #[test]

@@ -120,9 +120,11 @@ impl<R> StackLayer<R> {
     ///
     /// ```
     /// # use std::time::Duration;
-    /// # use tower_relay::http::StackLayer;
+    /// # use tower_relay::{http::StackLayer, policy::limit::Fixed};
     /// # fn set(stack: StackLayer) -> StackLayer {
-    /// stack.key_rotation(|layer| layer.concurrency(64).max_wait(Duration::from_secs(600)))
+    /// stack.key_rotation(|layer| {
+    ///     layer.concurrency(Fixed::of(64)).max_wait(Duration::from_secs(600))
+    /// })
     /// # }
     /// ```
     pub fn key_rotation(

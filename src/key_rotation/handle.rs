@@ -5,10 +5,11 @@ use super::{
     keys::{Keys, Pooled},
 };
 use crate::{
-    admit::{Admission, Joint, Limits, Slots, Tokens},
+    admit::{Admission, Algorithm, Joint, Limiter, Limits, Tokens},
     clock,
     policy::{
         InvalidConfig, Quota, Unit,
+        limit::{Fixed, LimitAlgorithm},
         pool::{Change, ScopeSnapshot, UnknownName},
     },
     snapshot::Snapshot,
@@ -20,7 +21,8 @@ pub(super) struct Settings {
     pub(super) limits: Limits,
     /// Of all scopes together.
     pub(super) quota: Quota,
-    pub(super) places: Option<NonZeroUsize>,
+    /// Makes an algorithm that has learned nothing yet.
+    pub(super) places: Option<Arc<dyn Fn() -> Algorithm + Send + Sync>>,
     pub(super) on_transition: Option<OnTransition>,
 }
 
@@ -49,13 +51,13 @@ impl Settings {
     pub(super) fn admission(&self, pool: &KeyPool) -> Arc<Admission<Pooled>> {
         let now = clock::now();
         let quota = &self.quota;
-        let places = Slots::new(self.places.or_else(|| quota.max_in_flight()));
+        let places = self.places.as_ref().map(|places| places());
+        let places = Limiter::new(places.or_else(|| quota.max_in_flight().map(fixed)));
         let pooled = Pooled::new(Keys::new(pool, now), Tokens::new(quota, now), places);
         let slack = pool.config().slack().min(quota.slack());
         let (told, waits) = (self.on_transition.clone(), self.on_transition.clone());
         let admission = Admission::new(pooled, slack, self.limits)
-            .on_notice(Arc::new(move |change| {
-                let transition = Transition::Pool(change);
+            .on_notice(Arc::new(move |transition| {
                 note(&transition);
                 if let Some(callback) = &told {
                     callback(&transition);
@@ -74,8 +76,22 @@ impl Settings {
     }
 }
 
+fn fixed(calls: NonZeroUsize) -> Algorithm {
+    Box::new(Fixed::new(calls))
+}
+
 /// Changes of the pool are rare and worth a line.
 fn note(transition: &Transition) {
+    #[cfg(feature = "tracing")]
+    if let Transition::Concurrency(change) = transition {
+        tracing::debug!(
+            layer = "key rotation",
+            from = change.from(),
+            to = change.to(),
+            reason = ?change.reason(),
+            "the limit has changed"
+        );
+    }
     #[cfg(feature = "tracing")]
     if let Transition::Pool(change) = transition {
         use crate::policy::pool::Transition as Change;
@@ -235,20 +251,37 @@ impl KeyRotationHandle {
             .admission
             .read(|pooled, _| pooled.keys().source().config().slack());
         self.admission.set_slack(quota.slack().min(pool_slack));
-        self.admission.reconfigure(|pooled, now| {
-            let Joint(tokens, slots) = pooled.whole_mut();
+        let places = quota.max_in_flight().map(fixed);
+        let _old = self.admission.reconfigure(|pooled, now| {
+            let Joint(tokens, limiter) = pooled.whole_mut();
             tokens.set_quota(quota, now);
-            if let Some(calls) = quota.max_in_flight() {
-                slots.set_limit(Some(calls), now);
-            }
+            places.and_then(|places| limiter.set_algorithm(Some(places), now))
         });
     }
 
-    /// Limits the calls in flight over all scopes together to another number, or no longer, with
-    /// callers queued. Calls that were admitted while there was no limit do not count under it.
-    pub fn set_concurrency(&self, calls: Option<NonZeroUsize>) {
-        self.admission
-            .reconfigure(|pooled, now| pooled.whole_mut().1.set_limit(calls, now));
+    /// Limits the calls in flight over all scopes together with another algorithm, which has
+    /// learned nothing yet, with callers queued. Calls in flight stay, and a smaller limit admits
+    /// nobody until enough of them have ended; those that were admitted while there was no limit do
+    /// not count under it. A number is a [`Fixed`].
+    pub fn set_concurrency(&self, algorithm: impl LimitAlgorithm + Send + 'static) {
+        self.replace_limit(Some(Box::new(algorithm)));
+    }
+
+    /// Limits the calls in flight no longer, with callers queued.
+    pub fn remove_concurrency(&self) {
+        self.replace_limit(None);
+    }
+
+    /// How many calls may be in flight over all scopes together now; `None` if nothing limits them.
+    #[must_use]
+    pub fn concurrency(&self) -> Option<NonZeroUsize> {
+        self.admission.read(|pooled, _| pooled.whole().1.limit())
+    }
+
+    fn replace_limit(&self, algorithm: Option<Algorithm>) {
+        let _old = self
+            .admission
+            .reconfigure(|pooled, now| pooled.whole_mut().1.set_algorithm(algorithm, now));
     }
 
     /// How much of `unit` could be taken now of the quota of all scopes together; `None` if that

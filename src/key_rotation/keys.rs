@@ -1,6 +1,6 @@
 use super::{Key, KeyPool};
 use crate::{
-    admit::{Claim, Joint, Resource, Slots, Spent, Tokens},
+    admit::{Claim, Joint, Limiter, Resource, Spent, Tokens},
     outcome::{Outcome, Verdict},
     policy::{
         Cost, Rng, Timestamp,
@@ -20,9 +20,13 @@ pub(super) struct Pooled {
     free: Option<u32>,
 }
 
-type Together = Joint<Keys, Joint<Tokens, Slots>>;
+type Together = Joint<Keys, Joint<Tokens, Limiter>>;
 
 #[derive(Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "most are taken, and a box would be an allocation for each call"
+)]
 enum Place {
     Free(Option<u32>),
     Taken(<Together as Resource>::Grant),
@@ -36,6 +40,8 @@ pub(super) type PooledAsk = <Together as Resource>::Ask;
 pub(super) struct Picked {
     place: u32,
     awaits_success: bool,
+    /// Whether the limit of calls in flight waits for a success, and for any other answer.
+    learns: (bool, bool),
     key: Key,
 }
 
@@ -49,6 +55,15 @@ impl Picked {
     #[inline]
     pub(super) fn awaits(&self, verdict: Verdict) -> bool {
         match verdict {
+            Verdict::Success => self.awaits_success || self.learns.0,
+            verdict => self.learns.1 || verdict.concerns_keys(),
+        }
+    }
+
+    /// Whether the pool waits for it, and not the limit alone.
+    #[inline]
+    fn concerns_keys(&self, verdict: Verdict) -> bool {
+        match verdict {
             Verdict::Success => self.awaits_success,
             verdict => verdict.concerns_keys(),
         }
@@ -56,7 +71,7 @@ impl Picked {
 }
 
 impl Pooled {
-    pub(super) fn new(keys: Keys, quota: Tokens, places: Slots) -> Self {
+    pub(super) fn new(keys: Keys, quota: Tokens, places: Limiter) -> Self {
         Self {
             joint: Joint(keys, Joint(quota, places)),
             taken: Vec::new(),
@@ -73,11 +88,11 @@ impl Pooled {
     }
 
     /// The quota and the places of the whole.
-    pub(super) const fn whole(&self) -> &Joint<Tokens, Slots> {
+    pub(super) const fn whole(&self) -> &Joint<Tokens, Limiter> {
         &self.joint.1
     }
 
-    pub(super) const fn whole_mut(&mut self) -> &mut Joint<Tokens, Slots> {
+    pub(super) const fn whole_mut(&mut self) -> &mut Joint<Tokens, Limiter> {
         &mut self.joint.1
     }
 
@@ -87,17 +102,27 @@ impl Pooled {
         (Ask::new(model, cost), (cost, ()))
     }
 
-    /// Tells the policy how a call went.
+    /// Tells the policy, and the limit of calls in flight, how a call went.
     pub(super) fn report(
         &mut self,
         picked: &Picked,
         outcome: &Outcome,
         now: Timestamp,
     ) -> Absorbed {
-        let Place::Taken((key, _)) = &mut self.taken[picked.place as usize] else {
+        let Place::Taken((key, (_, place))) = &mut self.taken[picked.place as usize] else {
             unreachable!("who is picked has a place");
         };
-        self.joint.0.report(key, outcome, now)
+        let Joint(keys, Joint(_, limiter)) = &mut self.joint;
+        // The limit last: an algorithm may be a user's, and panic.
+        let absorbed = if picked.concerns_keys(outcome.verdict()) {
+            keys.report(key, outcome, now)
+        } else {
+            Absorbed::Nothing
+        };
+        if place.awaits(outcome) {
+            limiter.record(place, outcome, now);
+        }
+        absorbed
     }
 
     #[inline]
@@ -106,6 +131,7 @@ impl Pooled {
         let key = self.joint.0.credentials[pick.key()].clone();
         let key = key.expect("every key of the pool has its credential");
         let awaits_success = pick.awaits(Verdict::Success);
+        let learns = grant.1.1.learns();
         let place = match self.free {
             Some(place) => {
                 let freed = std::mem::replace(&mut self.taken[place as usize], Place::Taken(grant));
@@ -123,6 +149,7 @@ impl Pooled {
         Picked {
             place,
             awaits_success,
+            learns,
             key,
         }
     }
@@ -141,7 +168,7 @@ impl Pooled {
 impl Resource for Pooled {
     type Ask = PooledAsk;
     type Grant = Picked;
-    type Notice = Transition;
+    type Notice = super::Transition;
 
     fn lines(&self) -> usize {
         self.joint.lines()
@@ -180,6 +207,13 @@ impl Resource for Pooled {
         false
     }
 
+    /// An algorithm that learns at the end hears how long the call took.
+    #[inline]
+    fn is_timeless(picked: &Picked) -> bool {
+        let (at_head, at_all) = picked.learns;
+        at_head || !at_all
+    }
+
     #[inline]
     fn release(&mut self, picked: Picked, spent: Spent, outcome: Option<&Outcome>, now: Timestamp) {
         let grant = self.vacate(&picked);
@@ -205,11 +239,15 @@ impl Resource for Pooled {
 
     #[inline]
     fn has_notice(&self) -> bool {
-        self.joint.has_notice()
+        self.joint.has_notice() || self.whole().1.has_notice()
     }
 
-    fn next_notice(&mut self) -> Option<Transition> {
-        self.joint.next_notice()
+    fn next_notice(&mut self) -> Option<super::Transition> {
+        let of_pool = self.joint.next_notice().map(super::Transition::Pool);
+        of_pool.or_else(|| {
+            let limiter = &mut self.whole_mut().1;
+            limiter.next_notice().map(super::Transition::Concurrency)
+        })
     }
 }
 

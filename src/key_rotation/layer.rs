@@ -1,4 +1,4 @@
-use std::{fmt, num::NonZeroUsize, sync::Arc, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 use tower_layer::Layer;
@@ -9,7 +9,11 @@ use crate::{
     call::Noted,
     error::BoxError,
     outcome::Outcome,
-    policy::{Cost, Quota, pool},
+    policy::{
+        Cost, Quota,
+        limit::{self, LimitAlgorithm},
+        pool,
+    },
     protocol::{AuthorizeFn, ClassifyFn, CostFn, DeadlineFn, ModelFn, Plain},
 };
 
@@ -23,6 +27,8 @@ pub enum Transition {
     Cleared,
     /// A scope or a key has changed its state.
     Pool(pool::Transition),
+    /// The limit of the calls in flight over all scopes together is another.
+    Concurrency(limit::Change),
 }
 
 /// Serves calls with the keys of a [`KeyPool`]; see the [module](super) for the whole.
@@ -62,18 +68,16 @@ impl<P> KeyRotationLayer<P> {
         self.renewed()
     }
 
-    /// Limits the calls in flight over all scopes together, in the same queue. A call is in
+    /// Limits the calls in flight over all scopes together, in the same queue, to what `algorithm`
+    /// learns from how they go; for a number, [`Fixed::of`](limit::Fixed::of). A call is in
     /// flight from its admission to the end of its guard. Default: no limit but that of
     /// [`rate_limit`](Self::rate_limit).
-    ///
-    /// # Panics
-    ///
-    /// If `calls` is zero, which would admit nothing.
     #[must_use]
-    #[track_caller]
-    pub fn concurrency(mut self, calls: usize) -> Self {
-        let calls = NonZeroUsize::new(calls);
-        self.settings.places = Some(calls.expect("a concurrency of 0 admits nothing"));
+    pub fn concurrency<A>(mut self, algorithm: A) -> Self
+    where
+        A: LimitAlgorithm + Clone + Send + Sync + 'static,
+    {
+        self.settings.places = Some(Arc::new(move || Box::new(algorithm.clone())));
         self.renewed()
     }
 

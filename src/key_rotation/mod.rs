@@ -76,7 +76,7 @@
 //! use tower_relay::{
 //!     key_rotation::{ExposeSecret, Key, KeyPool, KeyRotationLayer, Scope, Source},
 //!     outcome::Verdict,
-//!     policy::{Quota, pool::Strategy},
+//!     policy::{Quota, limit::Fixed, pool::Strategy},
 //! };
 //!
 //! #[derive(Default)]
@@ -98,7 +98,7 @@
 //!
 //! let layer = KeyRotationLayer::new(pool)
 //!     .rate_limit(Quota::builder().requests_per_second(50).build()?)
-//!     .concurrency(64)
+//!     .concurrency(Fixed::of(64))
 //!     .max_wait(Duration::from_secs(60))
 //!     .model(|question: &Question| Some(question.model.as_str()))
 //!     .authorize(|question: &mut Question, key: &Key| {

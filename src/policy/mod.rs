@@ -19,9 +19,11 @@
 //! This module builds alone, with `--no-default-features`.
 
 mod backoff;
+pub mod breaker;
 mod budget;
 mod cost;
 mod error;
+pub mod limit;
 pub mod pool;
 mod quota;
 mod retry;

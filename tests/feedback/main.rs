@@ -274,7 +274,7 @@ where
 fn a_guard_until_the_head_is_released_before_the_body() {
     let heard = RefCell::default();
     let response = hold(UntilHead, Response::new("body"), Recorder::new(&heard));
-    assert_eq!(*heard.borrow(), [PARTIAL]);
+    assert_eq!(*heard.borrow(), [COMPLETE]);
     assert_eq!(*response.body(), "body");
 }
 

@@ -65,7 +65,7 @@ fn a_call_admitted_at_once_allocates_nothing_plain_or_joint_whatever_the_choice(
             let pool = builder.strategy(strategy).build().expect("it is valid");
             let mut layer = KeyRotationLayer::new(pool);
             if is_joint {
-                layer = layer.rate_limit(large()).concurrency(100);
+                layer = layer.rate_limit(large()).concurrency(Fixed::of(100));
             }
             let layer = layer
                 .model(|n: &u32| Some(if n % 2 == 0 { "m-1" } else { "other" }))

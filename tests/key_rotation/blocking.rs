@@ -80,7 +80,9 @@ async fn a_caller_of_a_resting_class_and_a_denied_model_blocks_nobody_who_can_us
 }
 
 fn joint(limit: usize) -> KeyRotationLayer<Api> {
-    layer(orgs()).rate_limit(per_second(1)).concurrency(limit)
+    layer(orgs())
+        .rate_limit(per_second(1))
+        .concurrency(Fixed::of(limit))
 }
 
 #[tokio::test(start_paused = true)]

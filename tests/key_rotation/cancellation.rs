@@ -38,7 +38,9 @@ fn joint() -> KeyRotationLayer<Api> {
     let whole = Quota::builder()
         .requests_per_hour(2)
         .burst(Unit::REQUESTS, 2);
-    layer(scarce()).rate_limit(built(whole)).concurrency(1)
+    layer(scarce())
+        .rate_limit(built(whole))
+        .concurrency(Fixed::of(1))
 }
 
 /// What is left of the scope and of the whole, and how many are in flight.
@@ -270,7 +272,9 @@ async fn an_answer_holds_its_key_and_place_until_its_guard_ends_however_it_ends(
     ] {
         let (server, _) = server(ok);
         let keys = pool([scope("a", &["a1"]).quota(quota.clone())]);
-        let pool = KeyRotationLayer::new(keys).concurrency(1).protocol(Holding);
+        let pool = KeyRotationLayer::new(keys)
+            .concurrency(Fixed::of(1))
+            .protocol(Holding);
         let service = pool.layer(server);
         let ask = Ask::default().costing(Cost::REQUEST.output_tokens(100));
         let (_, guard) = within(service.oneshot(ask)).await.expect("answered");

@@ -44,7 +44,7 @@ async fn one_layer_over_two_services_and_their_clones_is_one_pool() {
 #[tokio::test(start_paused = true)]
 async fn an_idle_ready_clone_holds_nothing() {
     let (server, _) = server(ok);
-    let pool = layer(accounts(1, &per_second(1))).concurrency(1);
+    let pool = layer(accounts(1, &per_second(1))).concurrency(Fixed::of(1));
     let service = pool.layer(server);
     let mut idle = service.clone();
     idle.ready().await.expect("ready");

@@ -80,7 +80,7 @@ async fn callers_queued_when_an_endpoint_dies_do_not_reach_it_and_cost_nothing()
     let (server, log) = server(ok);
     let gate = Gate::new(server).await;
     let pool = layer(pool([scope("a", &["a1"]).quota(quota)]));
-    let pool = pool.rate_limit(per_second(10)).concurrency(2);
+    let pool = pool.rate_limit(per_second(10)).concurrency(Fixed::of(2));
     let handle = pool.handle();
     let service = pool.layer(gate.clone());
     let calls: Vec<_> = (0..30)
@@ -207,7 +207,7 @@ async fn tokens_do_not_age_while_calls_wait_for_a_place() {
             .requests_per_second(rate)
             .burst(Unit::REQUESTS, burst),
     );
-    let by_scope = layer(accounts(1, &quota)).concurrency(4);
+    let by_scope = layer(accounts(1, &quota)).concurrency(Fixed::of(4));
     let service = by_scope.layer(server);
     let calls: Vec<_> = (0..200)
         .map(|id| tokio::spawn(service.clone().oneshot(Ask::numbered(id))))

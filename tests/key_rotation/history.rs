@@ -1,6 +1,6 @@
 //! Random histories: calls, models, failures, cancellations, reloads, an operator's changes.
 
-use std::{num::NonZeroUsize, time::Duration};
+use std::time::Duration;
 
 use tokio::{task::JoinHandle, time::advance};
 use tower::{Layer, ServiceExt};
@@ -114,7 +114,7 @@ async fn history(seed: u64) {
     let whole = built(whole.burst(Unit::REQUESTS, WHOLE.1));
     let pool = layer(variant(seed))
         .rate_limit(whole)
-        .concurrency(4)
+        .concurrency(Fixed::of(4))
         .max_waiting(20);
     let handle = pool.handle();
     let plain = pool.layer(server);
@@ -146,8 +146,8 @@ async fn history(seed: u64) {
                 handle.reload(variant(dice.below(12)));
             }
             10 => {
-                let places = NonZeroUsize::new(1 + dice.below(MOST_PLACES as u64) as usize);
-                handle.set_concurrency(places);
+                let places = 1 + dice.below(MOST_PLACES as u64) as usize;
+                handle.set_concurrency(Fixed::of(places));
             }
             11 => {
                 let alias = ["a1", "a2", "b1", "b2"][dice.below(4) as usize];

@@ -17,6 +17,7 @@ mod endpoint;
 mod errors;
 mod health;
 mod history;
+mod learned;
 mod refusals;
 mod reload;
 mod resting;

@@ -86,7 +86,7 @@ async fn a_deadline_that_passed_is_refused_though_a_key_is_free() {
 #[tokio::test(start_paused = true)]
 async fn a_deadline_that_passes_while_a_call_waits_for_a_place_ends_the_wait() {
     let (server, _) = server(|_| Reply::never());
-    let pool = layer(accounts(1, &plenty())).concurrency(1);
+    let pool = layer(accounts(1, &plenty())).concurrency(Fixed::of(1));
     let mut service = pool.layer(server);
     let _holds = service.call(Ask::default());
     let start = Instant::now();

@@ -112,7 +112,7 @@ async fn calls_in_flight_of_a_removed_scope_end_well() {
         ),
         _ => ok(ask),
     });
-    let layer = layer(pool([scope("a", &["a1"]).quota(plenty())])).concurrency(10);
+    let layer = layer(pool([scope("a", &["a1"]).quota(plenty())])).concurrency(Fixed::of(10));
     let (service, handle) = (layer.layer(server), layer.handle());
     let calls: Vec<_> = (0..2)
         .map(|id| tokio::spawn(service.clone().oneshot(Ask::numbered(id))))
@@ -233,7 +233,7 @@ async fn disabling_every_key_fails_waiters_at_once_and_names_them() {
 #[tokio::test(start_paused = true)]
 async fn draining_every_key_fails_waiters_too_and_a_call_in_flight_ends_well() {
     let (server, _) = server(|ask| slowly(SECOND, ask));
-    let layer = layer(accounts(2, &plenty())).concurrency(2);
+    let layer = layer(accounts(2, &plenty())).concurrency(Fixed::of(2));
     let (service, handle) = (layer.layer(server), layer.handle());
     let calls: Vec<_> = (0..4)
         .map(|id| tokio::spawn(service.clone().oneshot(Ask::numbered(id))))
@@ -260,7 +260,7 @@ async fn limits_of_the_whole_change_with_callers_queued() {
     let (server, log) = server(|ask| slowly(SECOND, ask));
     let layer = layer(accounts(2, &plenty()))
         .rate_limit(hourly())
-        .concurrency(1);
+        .concurrency(Fixed::of(1));
     let (service, handle) = (layer.layer(server), layer.handle());
     let calls: Vec<_> = (0..6)
         .map(|id| tokio::spawn(service.clone().oneshot(Ask::numbered(id))))
@@ -270,10 +270,10 @@ async fn limits_of_the_whole_change_with_callers_queued() {
     handle.set_rate_limit(&per_second(1_000));
     sleep(10 * MS).await;
     assert_eq!(log.calls(), 2, "one place");
-    handle.set_concurrency(std::num::NonZeroUsize::new(2));
+    handle.set_concurrency(Fixed::of(2));
     sleep(10 * MS).await;
     assert_eq!(log.calls(), 3, "two places");
-    handle.set_concurrency(None);
+    handle.remove_concurrency();
     sleep(10 * MS).await;
     assert_eq!(log.calls(), 6);
     for call in calls {

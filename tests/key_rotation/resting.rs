@@ -129,7 +129,7 @@ async fn waiters_for_a_joint_bucket_and_places_are_polled_as_seldom() {
     let (server, _) = server(|ask| slowly(20 * MS, ask));
     let pool = layer(accounts(5, &plenty()))
         .rate_limit(per_second(100))
-        .concurrency(3);
+        .concurrency(Fixed::of(3));
     let service = pool.layer(server);
     let polls = polls(&service, (1..=1_000).map(Ask::numbered)).await;
     let all: usize = polls.iter().sum();

@@ -103,7 +103,7 @@ async fn nothing_that_is_shown_or_logged_contains_a_secret() {
     let keys = keys();
     let layer = KeyRotationLayer::new(keys.clone())
         .rate_limit(per_second(1_000))
-        .concurrency(100)
+        .concurrency(Fixed::of(100))
         .max_wait(10 * MINUTE)
         .on_transition(move |transition| {
             let text = format!("{transition:?}");

@@ -10,6 +10,7 @@ use std::{
 
 use tokio::time::Instant;
 use tower::Service;
+pub(crate) use tower_relay::policy::limit::Fixed;
 use tower_relay::{
     error::{BoxError, Rejected},
     key_rotation::{

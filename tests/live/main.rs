@@ -5,6 +5,10 @@
     reason = "tests against a real server run in real time"
 )]
 
+#[cfg(all(feature = "circuit-breaker", feature = "adaptive-concurrency"))]
+mod blackout;
+#[cfg(feature = "adaptive-concurrency")]
+mod capacity;
 mod death;
 mod judge;
 mod models;

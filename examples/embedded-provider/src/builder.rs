@@ -2,7 +2,7 @@
 
 use crate::{
     clock::Clock,
-    config::{Faults, InvalidConfig, Latency, Scope},
+    config::{Capacity, Faults, InvalidConfig, Latency, Scope},
     provider::Provider,
     server,
     state::Shared,
@@ -19,6 +19,7 @@ pub struct Builder {
     time_scale: f64,
     latency: Latency,
     faults: Faults,
+    capacity: Option<Capacity>,
 }
 
 impl Builder {
@@ -29,6 +30,7 @@ impl Builder {
             time_scale: 1.0,
             latency: Latency::default(),
             faults: Faults::default(),
+            capacity: None,
         }
     }
 
@@ -66,6 +68,12 @@ impl Builder {
         self
     }
 
+    /// How many calls are served at once and wait in line; by default any number is served.
+    pub fn capacity(mut self, capacity: Capacity) -> Self {
+        self.capacity = Some(capacity);
+        self
+    }
+
     /// Binds a free port of `127.0.0.1` and serves on the current tokio runtime.
     ///
     /// # Errors
@@ -89,6 +97,7 @@ impl Builder {
             self.seed,
             self.latency,
             self.faults,
+            self.capacity,
         ));
         let server = tokio::spawn(server::serve(listener, Arc::clone(&shared))).abort_handle();
         Ok(Provider::running(addr, shared, server))
@@ -108,6 +117,7 @@ impl Builder {
             ));
         }
         self.faults.validate()?;
+        self.capacity.as_ref().map_or(Ok(()), Capacity::validate)?;
         let (mut names, mut keys) = (HashSet::new(), HashSet::new());
         for scope in &self.scopes {
             let wrong =

@@ -111,6 +111,31 @@ pub struct Latency {
     pub per_token: Duration,
 }
 
+/// How many calls the whole provider can hold, whoever makes them; without one there is no bound.
+///
+/// A call is served from its turn to the end of its response body, and takes as long as
+/// [`Latency`] says from its turn on. Calls that fail by [`Faults`] fail at once and take no place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Capacity {
+    /// Calls served at a time, at least 1.
+    pub at_once: u64,
+    /// Calls that wait for their turn, in order of arrival; one more is turned away with 529, or
+    /// 503 in OpenAI's format, and charged nothing.
+    pub queue: u64,
+}
+
+impl Capacity {
+    pub(crate) fn validate(&self) -> Result<(), InvalidConfig> {
+        if self.at_once == 0 {
+            return Err(InvalidConfig::new(
+                "at_once",
+                "is zero, so nothing could be served; use 1 or more",
+            ));
+        }
+        Ok(())
+    }
+}
+
 /// Which shares of the admitted calls fail, each within 0 and 1; the default is none. Failed calls
 /// are charged.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]

@@ -29,7 +29,8 @@ pub struct Counters {
     pub invalid: u64,
     /// Admitted and failed with 500.
     pub server_errors: u64,
-    /// Admitted and failed with 529, or 503 in OpenAI's format.
+    /// Failed with 529, or 503 in OpenAI's format: admitted and failed by chance, or turned away
+    /// because the line was full.
     pub overloaded: u64,
     /// Streams among `answered` that were ended half-way by an injected error.
     pub stream_errors: u64,

@@ -19,6 +19,10 @@
 //!   in provider time; what goes out on the wire (`retry-after`, `*-reset`) is in real time,
 //!   because that is the clock a client has. Anthropic's are whole seconds, so a large scale makes
 //!   them coarse; OpenAI's are milliseconds.
+//! - **Capacity is finite, if it is to be**: with a [`Capacity`] so many calls are served at once,
+//!   so many wait in line, and one more is answered with `529` or `503`.
+//!   [`Provider::set_capacity`] changes it while it runs. A blackout that refuses is
+//!   [`Faults::overloaded_share`] at 1, one that hangs a [`Latency`] of an hour.
 //! - **Chance has a seed**: output lengths and faults are drawn in the order of admission from one
 //!   seeded generator.
 //!
@@ -31,13 +35,13 @@
 //! | credit spent | 400 `invalid_request_error`, "credit balance is too low" | 429 `insufficient_quota`, no hint |
 //! | [`Denial::NotFound`] | 404 `not_found_error` | 404 `model_not_found` |
 //! | [`Denial::Forbidden`] | 403 `permission_error` | 403 `model_not_found` |
-//! | faults | 500 `api_error`, 529 `overloaded_error` | 500 and 503 `server_error` |
+//! | faults, line full | 500 `api_error`, 529 `overloaded_error` | 500 and 503 `server_error` |
 //! | broken stream | `error` event | chunk with `error`, no `[DONE]` |
 //! | end of a stream | `message_stop` | usage chunk if `stream_options.include_usage`, then `[DONE]` |
 //!
 //! Only what a quota has to do with shows its state: answers about the key, the credit or the model
 //! carry no limit headers. Reasons are looked for in this order: key, request, model, credit,
-//! quota. On either path the request header `x-output-tokens` fixes the length of the answer,
+//! capacity, quota. On either path the request header `x-output-tokens` fixes the length of the answer,
 //! which is drawn otherwise, from a tenth of the output limit up to all of it.
 //!
 //! ```
@@ -113,6 +117,7 @@ mod clock;
 mod config;
 mod counters;
 mod in_flight;
+mod line;
 mod provider;
 mod quota;
 mod request;
@@ -122,7 +127,7 @@ mod wire;
 
 pub use self::{
     builder::Builder,
-    config::{Denial, Faults, InvalidConfig, Latency, Limits, Scope},
+    config::{Capacity, Denial, Faults, InvalidConfig, Latency, Limits, Scope},
     counters::Counters,
     provider::Provider,
     request::{DEFAULT_OUTPUT_TOKENS, MAX_BODY_BYTES, MAX_OUTPUT_TOKENS, count_input_tokens},

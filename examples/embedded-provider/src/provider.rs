@@ -3,7 +3,7 @@
 use crate::{
     access::Credit,
     builder::Builder,
-    config::{Denial, Faults, InvalidConfig, Latency, Limits},
+    config::{Capacity, Denial, Faults, InvalidConfig, Latency, Limits},
     counters::Counters,
     state::Shared,
 };
@@ -114,6 +114,20 @@ impl Provider {
     pub fn set_faults(&self, faults: Faults) -> Result<(), InvalidConfig> {
         faults.validate()?;
         self.shared().lock().faults = faults;
+        Ok(())
+    }
+
+    /// Changes how many calls are served at once and wait in line; with `None` any number is
+    /// served.
+    ///
+    /// Those served and those waiting go on, also where there are more than fit now.
+    ///
+    /// # Errors
+    ///
+    /// Fails if nothing could be served; nothing changes then.
+    pub fn set_capacity(&self, capacity: Option<Capacity>) -> Result<(), InvalidConfig> {
+        capacity.as_ref().map_or(Ok(()), Capacity::validate)?;
+        self.shared().lock().line.set_capacity(capacity);
         Ok(())
     }
 

@@ -118,7 +118,9 @@ impl Reply {
         response
     }
 
-    async fn answered(&self, call: Call, plan: Plan, in_flight: InFlight) -> Response<Answer> {
+    async fn answered(&self, call: Call, plan: Plan, mut in_flight: InFlight) -> Response<Answer> {
+        in_flight.turn().await;
+        let plan = plan.beginning(self.shared.clock.now());
         let message = Message {
             format: self.format,
             number: self.number,

@@ -3,9 +3,10 @@
 use crate::{
     access::{Caller, KeyState, ScopeState},
     clock::{Clock, Timestamp},
-    config::{Faults, Latency, Limits, Scope},
+    config::{Capacity, Faults, Latency, Limits, Scope},
     counters::{Counters, Outcome},
     in_flight::InFlight,
+    line::Line,
     quota::{self, Gauge},
     request::Call,
     wire::Problem,
@@ -37,6 +38,7 @@ pub(crate) struct State {
     rng: Rng,
     pub(crate) latency: Latency,
     pub(crate) faults: Faults,
+    pub(crate) line: Line,
     /// Counts resets, so that answers from before one do not count after it.
     epoch: u64,
     /// When the counters started.
@@ -57,16 +59,22 @@ pub(crate) struct Plan {
     pub(crate) output_tokens: u64,
     /// After how many tokens the stream fails, if it does.
     pub(crate) breaks_after: Option<u64>,
-    admitted: Timestamp,
+    /// When it was its turn.
+    began: Timestamp,
     latency: Latency,
 }
 
 impl Plan {
+    /// The same for a call whose turn it is only now.
+    pub(crate) fn beginning(self, now: Timestamp) -> Self {
+        Self { began: now, ..self }
+    }
+
     /// When the first `tokens` of the answer are there.
     pub(crate) fn due(&self, tokens: u64) -> Timestamp {
         let tokens = u32::try_from(tokens).unwrap_or(u32::MAX);
         let generation = self.latency.per_token.saturating_mul(tokens);
-        self.admitted
+        self.began
             .saturating_add(self.latency.first_token)
             .saturating_add(generation)
     }
@@ -82,6 +90,7 @@ impl Shared {
         seed: u64,
         latency: Latency,
         faults: Faults,
+        capacity: Option<Capacity>,
     ) -> Self {
         let origin = clock.now();
         let mut callers = HashMap::new();
@@ -106,6 +115,7 @@ impl Shared {
             rng,
             latency,
             faults,
+            line: Line::new(capacity),
             epoch: 0,
             origin,
         };
@@ -206,7 +216,8 @@ impl Shared {
             }
         };
         let fate = state.draw(&call, now);
-        let in_flight = InFlight::new(Arc::clone(self), caller, state.epoch);
+        let place = fate.is_ok().then(|| state.line.join());
+        let in_flight = InFlight::new(Arc::clone(self), caller, state.epoch, place);
         match fate {
             Err(problem) => {
                 state.count(caller, |counters| counters.decided(problem.outcome()));
@@ -245,6 +256,9 @@ impl State {
         }
         if scope.credit.is_spent() {
             return Err(Problem::Exhausted);
+        }
+        if self.line.is_full() {
+            return Err(Problem::Overloaded);
         }
         let cost = quota::cost(call.input_tokens, call.max_tokens);
         if let Err(refusal) = scope.quota.admit(cost, scope.counters.in_flight, now) {
@@ -291,7 +305,7 @@ impl State {
         Ok(Plan {
             output_tokens,
             breaks_after,
-            admitted: now,
+            began: now,
             latency: self.latency,
         })
     }

@@ -17,6 +17,11 @@ pub(crate) struct BaseUrl {
 }
 
 impl BaseUrl {
+    /// The host, with its port if that is written.
+    pub(crate) const fn authority(&self) -> &Authority {
+        &self.authority
+    }
+
     /// # Errors
     ///
     /// What is wrong with it and how to mend it; the URL itself, which may hold a password, is

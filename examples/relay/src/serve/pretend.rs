@@ -7,7 +7,7 @@ use tower_relay::policy::{InvalidConfig, Quota, pool::Strategy};
 
 use super::{
     base_url::BaseUrl,
-    config::{ClassQuota, Config, DEFAULT_LISTEN, Key, Scope, Upstream},
+    config::{Breaker, ClassQuota, Concurrency, Config, DEFAULT_LISTEN, Key, Scope, Upstream},
     paths::Pattern,
     providers::Provider,
 };
@@ -86,6 +86,8 @@ fn upstream(account: &Account, provider: &Embedded) -> Result<Upstream, BoxError
         strategy: Strategy::default(),
         max_wait: Upstream::MAX_WAIT,
         max_waiting: Upstream::MAX_WAITING,
+        breaker: Breaker::default(),
+        concurrency: Concurrency::default(),
     })
 }
 

@@ -45,6 +45,7 @@ pub(super) fn failure(upstream: &str, error: &(dyn Error + 'static)) -> Response
         let kind = match told.status() {
             StatusCode::TOO_MANY_REQUESTS => "refused",
             StatusCode::PAYLOAD_TOO_LARGE => "too_large",
+            _ if matches!(rejected, Rejected::BreakerOpen(_)) => "down",
             _ => "no_key",
         };
         let message = format!("upstream `{upstream}`: {}", told.body());

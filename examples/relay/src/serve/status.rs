@@ -4,9 +4,12 @@ use std::{collections::BTreeMap, time::Duration};
 
 use serde::Serialize;
 use tower_relay::{
+    adaptive_concurrency::AdaptiveConcurrencyHandle,
+    circuit_breaker::CircuitBreakerHandle,
     outcome::Verdict,
     policy::{
         Timestamp,
+        breaker::State,
         pool::{ClassSnapshot, KeySnapshot, KeyState, ScopeSnapshot, ScopeState, Totals},
     },
     snapshot::Snapshot,
@@ -25,6 +28,10 @@ pub(super) struct UpstreamStatus {
     pub(super) base_url: String,
     pub(super) paths: Vec<String>,
     pub(super) queue: QueueStatus,
+    /// None if it is not enabled.
+    pub(super) concurrency: Option<ConcurrencyStatus>,
+    /// None if they are not enabled.
+    pub(super) breakers: Option<Vec<BreakerStatus>>,
     pub(super) scopes: Vec<ScopeStatus>,
 }
 
@@ -39,6 +46,27 @@ pub(super) struct QueueStatus {
     completed: u64,
     success_share: Option<f64>,
     mean_latency_ms: Option<f64>,
+}
+
+#[derive(Debug, Serialize)]
+pub(super) struct ConcurrencyStatus {
+    limit: usize,
+    in_flight: u64,
+    waiting: usize,
+    refused: u64,
+}
+
+#[derive(Debug, Serialize)]
+pub(super) struct BreakerStatus {
+    /// The host that it keeps calls away from.
+    host: String,
+    state: &'static str,
+    /// When a call is risked, if it is open.
+    retried_in_ms: Option<f64>,
+    /// Of the calls in its window.
+    failure_ratio: f64,
+    calls: u64,
+    refused: u64,
 }
 
 #[derive(Debug, Serialize)]
@@ -106,6 +134,43 @@ impl From<&Snapshot> for QueueStatus {
             completed: snapshot.completed(),
             success_share: snapshot.success_share(),
             mean_latency_ms: snapshot.mean_latency().map(millis),
+        }
+    }
+}
+
+// === impl ConcurrencyStatus ===
+
+impl ConcurrencyStatus {
+    pub(super) fn new(handle: &AdaptiveConcurrencyHandle) -> Self {
+        let snapshot = handle.snapshot();
+        Self {
+            limit: handle.limit(),
+            in_flight: snapshot.active(),
+            waiting: snapshot.waiting(),
+            refused: snapshot.refused(),
+        }
+    }
+}
+
+// === impl BreakerStatus ===
+
+impl BreakerStatus {
+    /// None of `host`'s calls has been sent yet if there is no breaker.
+    pub(super) fn new(host: String, breaker: Option<CircuitBreakerHandle>, now: Timestamp) -> Self {
+        let snapshot = breaker.as_ref().map(CircuitBreakerHandle::snapshot);
+        let until = snapshot.as_ref().and_then(|snapshot| snapshot.until());
+        Self {
+            host,
+            state: match snapshot.as_ref().map(|snapshot| snapshot.state()) {
+                None | Some(State::Closed) => "closed",
+                Some(State::Open) => "open",
+                Some(State::HalfOpen) => "half_open",
+                Some(_) => "other",
+            },
+            retried_in_ms: until.map(|at| millis(at.since(now))),
+            failure_ratio: snapshot.as_ref().map_or(0.0, |it| it.failure_ratio()),
+            calls: snapshot.as_ref().map_or(0, |it| it.calls()),
+            refused: breaker.map_or(0, |breaker| breaker.refused()),
         }
     }
 }

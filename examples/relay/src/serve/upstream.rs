@@ -1,19 +1,32 @@
 //! A running upstream: how a call gets a key and is sent.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    num::NonZeroUsize,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    time::Duration,
+};
 
 use bytes::Bytes;
-use http::{Request, Response, header::CONTENT_TYPE};
+use http::{Request, Response, header::CONTENT_TYPE, uri::Authority};
 use http_body_util::{BodyExt, Full, combinators::UnsyncBoxBody};
 use tokio::{task::AbortHandle, time::Instant};
 use tower::{ServiceBuilder, ServiceExt, util::BoxCloneSyncService};
 use tower_relay::{
-    call::{Facts, FactsLayer, ReadFacts, RequestLayer},
+    adaptive_concurrency::{AdaptiveConcurrencyHandle, AdaptiveConcurrencyLayer},
+    call::{self, Facts, FactsLayer, ReadFacts, RequestLayer},
+    circuit_breaker::{KeyedCircuitBreakerHandle, KeyedCircuitBreakerLayer},
     error::{BoxError, Rejected},
     http::{Credential, Http, classify_error, classify_head},
     key_rotation::{KeyPool, KeyRotationHandle, KeyRotationLayer},
     outcome::{Idempotency, Outcome, Verdict},
-    policy::{Cost, pool::KeyState},
+    policy::{
+        Cost,
+        limit::{Aimd, Fixed, SizedVegas},
+        pool::KeyState,
+    },
     protocol::timestamp,
     provider::JsonFacts,
     retry::RetryLayer,
@@ -23,10 +36,10 @@ use crate::complain;
 
 use super::{
     client::HttpClient,
-    config,
+    config::{self, Algorithm},
     paths::Pattern,
     providers::CredentialHeader,
-    status::{ScopeStatus, UpstreamStatus},
+    status::{BreakerStatus, ConcurrencyStatus, ScopeStatus, UpstreamStatus},
 };
 
 /// A request for a path, without host and credential.
@@ -39,6 +52,10 @@ pub(super) struct Upstream {
     config: config::Upstream,
     service: Service,
     keys: KeyRotationHandle,
+    concurrency: AdaptiveConcurrencyHandle,
+    breakers: KeyedCircuitBreakerHandle<Option<Authority>>,
+    /// Whether its scopes are at several hosts.
+    is_spread: Arc<AtomicBool>,
     second_chances: Arc<SecondChances>,
 }
 
@@ -48,18 +65,29 @@ impl Upstream {
             CredentialHeader::Bearer => Credential::bearer(Http),
             CredentialHeader::Named(name) => Credential::header(Http, name.clone()),
         };
+        let is_spread = Arc::new(AtomicBool::new(hosts(&config).len() > 1));
+        let spread = Arc::clone(&is_spread);
         let rotation = KeyRotationLayer::new(pool(&config))
             .max_wait(config.max_wait)
             .max_waiting(config.max_waiting)
             .protocol(credential)
-            .classify(blame)
+            .classify(move |result: Result<&_, &_>| blame(result, spread.load(Relaxed)))
             .noted();
         let keys = rotation.handle();
+        let concurrency = concurrency(&config);
+        let breaker = config.breaker.policy();
+        let breaker = breaker.expect("it was checked when it was read");
+        let breaker = KeyedCircuitBreakerLayer::new(breaker, host).protocol(Http);
+        let (limit, breakers) = (concurrency.handle(), breaker.handle());
+        let longest = config.max_wait;
+        let outcome = move |result: Result<&_, &_>| refused_is_final(result, longest);
         let service = ServiceBuilder::new()
             .layer(FactsLayer::new(JsonAlone))
             // Which calls may be repeated is for the callers to say: anything is forwarded.
-            .layer(RetryLayer::http().classify(refused_is_final).noted())
+            .layer(RetryLayer::http().classify(outcome).noted())
             .layer(rotation)
+            .layer(concurrency.protocol(Http).noted())
+            .layer(breaker.noted())
             .layer(RequestLayer)
             .service(client.clone())
             .map_response(|response| response.map(|body| body.map_err(Into::into).boxed_unsync()));
@@ -67,12 +95,15 @@ impl Upstream {
             service: BoxCloneSyncService::new(service),
             second_chances: Arc::new(SecondChances::of(keys.clone())),
             keys,
+            concurrency: limit,
+            breakers,
+            is_spread,
             config,
         }
     }
 
     /// The same with another configuration; what is known of scopes and keys that stay is kept.
-    /// The bounds of its queue stay as they were.
+    /// The bounds of its queue, its breakers and its concurrency stay as they were.
     pub(super) fn reloaded(&self, config: config::Upstream) -> Self {
         let bounds = |config: &config::Upstream| (config.max_wait, config.max_waiting);
         if bounds(&config) != bounds(&self.config) {
@@ -82,9 +113,25 @@ impl Upstream {
                  the rest is reloaded"
             ));
         }
+        let learned = |config: &config::Upstream| (config.breaker, config.concurrency);
+        if learned(&config) != learned(&self.config) {
+            let name = &config.name;
+            complain(&format!(
+                "warning: upstream {name}: another `breaker` or `concurrency` takes a restart; \
+                 the rest is reloaded"
+            ));
+        }
+        self.is_spread.store(hosts(&config).len() > 1, Relaxed);
         self.keys.reload(pool(&config));
         Self {
-            config,
+            config: config::Upstream {
+                breaker: self.config.breaker,
+                concurrency: self.config.concurrency,
+                ..config
+            },
+            concurrency: self.concurrency.clone(),
+            breakers: self.breakers.clone(),
+            is_spread: Arc::clone(&self.is_spread),
             service: self.service.clone(),
             keys: self.keys.clone(),
             second_chances: Arc::clone(&self.second_chances),
@@ -108,12 +155,59 @@ impl Upstream {
             base_url: self.config.base_url.to_string(),
             paths: self.config.paths.iter().map(Pattern::to_string).collect(),
             queue: (&self.keys.snapshot()).into(),
+            concurrency: {
+                let is_enabled = self.config.concurrency.is_enabled();
+                is_enabled.then(|| ConcurrencyStatus::new(&self.concurrency))
+            },
+            breakers: self.config.breaker.is_enabled().then(|| {
+                let hosts = hosts(&self.config).into_iter();
+                hosts
+                    .map(|host| {
+                        let name = host.to_string();
+                        BreakerStatus::new(name, self.breakers.get(&Some(host)), now)
+                    })
+                    .collect()
+            }),
             scopes: scopes
                 .iter()
                 .map(|scope| ScopeStatus::new(scope, now))
                 .collect(),
         }
     }
+}
+
+/// A limit that learns, or none.
+fn concurrency(config: &config::Upstream) -> AdaptiveConcurrencyLayer {
+    let concurrency = config.concurrency;
+    let bounds = concurrency.bounds();
+    let bounds = bounds.expect("they were checked when they were read");
+    let layer = match concurrency.algorithm {
+        _ if !concurrency.is_enabled() => {
+            AdaptiveConcurrencyLayer::new(Fixed::new(NonZeroUsize::MAX))
+        }
+        Algorithm::SizedVegas => AdaptiveConcurrencyLayer::new(SizedVegas::new(bounds)),
+        Algorithm::Aimd => AdaptiveConcurrencyLayer::new(Aimd::new(bounds)),
+    };
+    layer
+        .max_wait(config.max_wait)
+        .max_waiting(config.max_waiting)
+}
+
+/// Where its calls go, each host once.
+fn hosts(config: &config::Upstream) -> Vec<Authority> {
+    let mut hosts = Vec::new();
+    for scope in &config.scopes {
+        let url = scope.base_url.as_ref().unwrap_or(&config.base_url);
+        if !hosts.contains(url.authority()) {
+            hosts.push(url.authority().clone());
+        }
+    }
+    hosts
+}
+
+/// Where a call goes, once its key has said so.
+fn host(call: &call::Call<Call>) -> Option<Authority> {
+    call.request().uri().authority().cloned()
 }
 
 /// Enables rejected keys from time to time, as long as it lives. A path that no key may call is
@@ -155,10 +249,19 @@ fn pool(config: &config::Upstream) -> KeyPool {
 
 /// Whom a failure is about. A 403 or 451 may as well be about one caller's prompt or path, and
 /// would take a model from every key or all scopes out: by its head alone it is the caller's.
-fn blame<B>(result: Result<&Response<B>, &BoxError>) -> Outcome {
+///
+/// Where scopes are at several hosts, one whose host's breaker is open rests until calls pass, so
+/// that the others serve: what is refused costs no quota, and the scope would look the least used.
+fn blame<B>(result: Result<&Response<B>, &BoxError>, is_spread: bool) -> Outcome {
     let outcome = match result {
         Ok(response) => classify_head(response.status(), response.headers()),
-        Err(error) => classify_error(error),
+        Err(error) => match Rejected::find(&**error) {
+            Some(Rejected::BreakerOpen(open)) if is_spread => {
+                let wait = open.retry_after().unwrap_or_default();
+                Outcome::new(Verdict::Throttled).after(wait)
+            }
+            _ => classify_error(error),
+        },
     };
     match outcome.verdict() {
         Verdict::ModelDenied | Verdict::Region => Outcome::new(Verdict::CallerFault),
@@ -166,11 +269,20 @@ fn blame<B>(result: Result<&Response<B>, &BoxError>) -> Outcome {
     }
 }
 
-/// A refusal of the queue has an end: `max_wait` says how long a call waits.
-fn refused_is_final<B>(result: Result<&Response<B>, &BoxError>) -> Outcome {
+/// A refusal of a queue is final: `max_wait` says how long a call waits there, and it has waited.
+/// That of a breaker has cost no time yet, and is waited out if it says so little: the call is sent
+/// when the provider is back, and costs it nothing until then.
+fn refused_is_final<B>(result: Result<&Response<B>, &BoxError>, longest: Duration) -> Outcome {
     match result {
-        Err(error) if Rejected::find(&**error).is_some() => Outcome::new(Verdict::RefusedLocally),
-        Err(error) => classify_error(error),
+        Err(error) => match Rejected::find(&**error) {
+            Some(Rejected::BreakerOpen(open))
+                if open.retry_after().is_some_and(|wait| wait <= longest) =>
+            {
+                classify_error(error)
+            }
+            Some(_) => Outcome::new(Verdict::RefusedLocally),
+            None => classify_error(error),
+        },
         Ok(response) => match response.extensions().get() {
             Some(known) => *known,
             None => classify_head(response.status(), response.headers()),

@@ -112,6 +112,16 @@ async fn sighup_reads_the_configuration_again_and_a_bad_one_changes_nothing() {
     );
     assert_eq!(key(&relay).await, "authorization: Bearer secret-b");
 
+    file.write(&format!("[breaker]\nprobes = 1\n{config}"));
+    relay.signal("HUP").await;
+    let warning = relay.hears("relay: warning: upstream").await;
+    assert_eq!(
+        warning,
+        "relay: warning: upstream echo: another `breaker` or `concurrency` takes a restart; the \
+         rest is reloaded"
+    );
+    relay.hears("relay: reloaded").await;
+
     let other = config.replace("openai\"", "openai\"\npaths = [\"/v2/*\"]");
     file.write(&other);
     relay.signal("HUP").await;

@@ -5,6 +5,7 @@
 )]
 
 mod client;
+mod down;
 mod echo;
 mod embedded;
 mod forwarding;

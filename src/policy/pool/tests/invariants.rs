@@ -80,6 +80,7 @@ proptest! {
                     match claim {
                         Claim::Ready(since) => {
                             prop_assert!(since <= now);
+                            prop_assert_eq!(pool.expect(&ask, now), Ok(now));
                             let before_pick = pool.clone();
                             let pick = pool.take(&ask, since.max(now.before(millis(2))), now);
                             prop_assert!(is_first_choice(&before_pick, pick.lane, &ask, now));

@@ -8,9 +8,11 @@ use std::{
 };
 
 use super::{
+    breaker::Breaker,
+    concurrency::Concurrency,
     problem::{Problem, Source},
     reader::{Node, Table, document},
-    upstream::Upstream,
+    upstream::{Defaults, Upstream},
 };
 
 /// This machine alone: whoever reaches the relay spends its keys.
@@ -45,12 +47,27 @@ impl Config {
     /// `text` as the content of `file`; files of keys are looked for in `folder`.
     pub(super) fn parse(file: &str, text: &str, folder: &Path) -> Result<Self, Problem> {
         let source = Source { file, text };
-        document(source, &["listen", "upstream"], |table| {
-            Ok(Self {
-                listen: listen(&table)?,
-                upstreams: upstreams(&table, folder)?,
-            })
-        })
+        document(
+            source,
+            &["listen", "breaker", "concurrency", "upstream"],
+            |table| {
+                let (breaker, concurrency) = (Breaker::default(), Concurrency::default());
+                let defaults = Defaults {
+                    breaker: match table.get("breaker") {
+                        Some(node) => Breaker::read(&node, breaker)?,
+                        None => breaker,
+                    },
+                    concurrency: match table.get("concurrency") {
+                        Some(node) => Concurrency::read(&node, concurrency)?,
+                        None => concurrency,
+                    },
+                };
+                Ok(Self {
+                    listen: listen(&table)?,
+                    upstreams: upstreams(&table, folder, defaults)?,
+                })
+            },
+        )
     }
 
     /// Whether a secret stands in the configuration itself.
@@ -72,7 +89,11 @@ fn listen(table: &Table<'_>) -> Result<SocketAddr, Problem> {
     })
 }
 
-fn upstreams(table: &Table<'_>, folder: &Path) -> Result<Vec<Upstream>, Problem> {
+fn upstreams(
+    table: &Table<'_>,
+    folder: &Path,
+    defaults: Defaults,
+) -> Result<Vec<Upstream>, Problem> {
     let list = table.need(
         "upstream",
         "[[upstream]] with a name, a provider and a scope",
@@ -81,7 +102,7 @@ fn upstreams(table: &Table<'_>, folder: &Path) -> Result<Vec<Upstream>, Problem>
     let (mut names, mut patterns) = (HashSet::new(), HashSet::new());
     let mut upstreams = Vec::new();
     for node in &nodes {
-        let upstream = Upstream::read(node, folder, &mut patterns)?;
+        let upstream = Upstream::read(node, folder, defaults, &mut patterns)?;
         if !names.insert(upstream.name.clone()) {
             let name = &upstream.name;
             return Err(node.wrong(format!(

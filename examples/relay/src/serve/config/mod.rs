@@ -1,6 +1,8 @@
 //! The configuration: a TOML file that is right or refused as a whole, before anything is bound
 //! or sent.
 
+mod breaker;
+mod concurrency;
 mod key;
 mod load;
 mod problem;
@@ -13,6 +15,8 @@ mod upstream;
 mod tests;
 
 pub(crate) use self::{
+    breaker::Breaker,
+    concurrency::{Algorithm, Concurrency},
     key::Key,
     load::{Config, DEFAULT_LISTEN},
     problem::Problem,

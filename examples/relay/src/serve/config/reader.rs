@@ -3,7 +3,7 @@
 //! Not by serde's derive: its messages quote the value they do not like, toml's quote the line,
 //! and either may be a secret. Here no value is ever quoted that does not look like a mere word.
 
-use std::{collections::BTreeMap, ops::RangeInclusive};
+use std::{collections::BTreeMap, ops::RangeInclusive, time::Duration};
 
 use toml::{
     Spanned,
@@ -90,6 +90,31 @@ impl<'t> Node<'t> {
                 bounds.end()
             ))),
         }
+    }
+
+    /// A number, with a point or without.
+    pub(super) fn fraction(&self) -> Result<f64, Problem> {
+        let number = match self.value {
+            DeValue::Float(number) => number.as_str().parse().ok(),
+            DeValue::Integer(number) => number.as_str().parse().ok(),
+            _ => return Err(self.mistyped("a number")),
+        };
+        // Such as a hexadecimal one.
+        number.ok_or_else(|| self.wrong("is no plain number; write it like 0.5"))
+    }
+
+    pub(super) fn yes_or_no(&self) -> Result<bool, Problem> {
+        match self.value {
+            DeValue::Boolean(is_so) => Ok(*is_so),
+            _ => Err(self.mistyped("true or false")),
+        }
+    }
+
+    /// A span of time.
+    pub(super) fn time(&self) -> Result<Duration, Problem> {
+        humantime::parse_duration(self.text()?).map_err(|_| {
+            self.wrong(r#"is no time; write a number and a unit, such as "500ms" or "10m""#)
+        })
     }
 
     /// The elements of a list; `what` they are, for who leaves the brackets out.

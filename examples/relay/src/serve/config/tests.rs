@@ -4,9 +4,9 @@ use secrecy::ExposeSecret;
 
 use std::{fs, path::Path, time::Duration};
 
-use tower_relay::policy::pool::Strategy;
+use tower_relay::policy::{breaker::BreakerConfig, limit::Bounds, pool::Strategy};
 
-use super::{Config, Upstream};
+use super::{Algorithm, Breaker, Concurrency, Config, Upstream};
 
 /// In every place of a configuration where somebody might write one.
 const SECRET: &str = "sk-ant-0123456789";
@@ -62,7 +62,7 @@ fn the_top_of_the_file() {
         (
             format!("lisen = \"127.0.0.1:1\"\n{}", upstream("")),
             "relay.toml:1:1: unknown field `lisen` in the top of the file; use one of listen, \
-             upstream",
+             breaker, concurrency, upstream",
         ),
         (
             format!("listen = 8080\n{}", upstream("")),
@@ -106,13 +106,13 @@ fn an_upstream() {
         (
             upstream("pahts = []"),
             "relay.toml:4:1: unknown field `pahts` in upstream; use one of name, provider, \
-             base_url, paths, strategy, max_wait, max_waiting, scope"
+             base_url, paths, strategy, max_wait, max_waiting, breaker, concurrency, scope"
                 .to_owned(),
         ),
         (
             upstream("SECRET = 1"),
             "relay.toml:4:1: unknown field in upstream; use one of name, provider, base_url, \
-             paths, strategy, max_wait, max_waiting, scope"
+             paths, strategy, max_wait, max_waiting, breaker, concurrency, scope"
                 .to_owned(),
         ),
         (
@@ -578,11 +578,131 @@ fn a_missing_file_is_a_problem_of_its_own() {
 }
 
 #[test]
+fn a_breaker_and_a_concurrency() {
+    let top = |lines: &str| format!("{lines}\n{}", upstream(""));
+    let own = |lines: &str| upstream(lines);
+    for (text, problem) in [
+        (
+            top("breaker = true"),
+            "relay.toml:1:11: breaker is a boolean; write a table",
+        ),
+        (
+            top("[breaker]\nopen = \"5s\""),
+            "relay.toml:2:1: unknown field `open` in breaker; use one of enabled, window, \
+             failure_ratio, minimum_calls, consecutive_failures, shortest_open, longest_open, \
+             probes, successes, lease, ramp",
+        ),
+        (
+            top("[breaker]\nenabled = \"SECRET\""),
+            "relay.toml:2:11: breaker.enabled is a text; write true or false",
+        ),
+        (
+            top("[breaker]\nwindow = \"SECRET\""),
+            "relay.toml:2:10: breaker.window is no time; write a number and a unit, such as \
+             \"500ms\" or \"10m\"",
+        ),
+        (
+            top("[breaker]\nfailure_ratio = \"half\""),
+            "relay.toml:2:17: breaker.failure_ratio is a text; write a number",
+        ),
+        (
+            top("[breaker]\nfailure_ratio = 1.5"),
+            "relay.toml:2:17: breaker.failure_ratio cannot be: 1.5 does not work; write 0.000001 \
+             to 1",
+        ),
+        (
+            top("[breaker]\nfailure_ratio = nan"),
+            "relay.toml:2:17: breaker.failure_ratio cannot be: NaN does not work; write 0.000001 \
+             to 1",
+        ),
+        (
+            top("[breaker]\nshortest_open = \"10m\""),
+            "relay.toml:2:17: breaker.shortest_open cannot be: 600s is above longest_open, 300s; \
+             raise that or lower this",
+        ),
+        (
+            own("[upstream.breaker]\nlongest_open = \"1s\""),
+            "relay.toml:4:1: upstream.breaker shortest_open: cannot be: 5s is above longest_open, \
+             1s; raise that or lower this",
+        ),
+        (
+            own("[upstream.breaker]\nprobes = 11"),
+            "relay.toml:5:10: upstream.breaker.probes cannot be: 11 does not work; write 1 to 10",
+        ),
+        (
+            own("[upstream.breaker]\nprobes = 0"),
+            "relay.toml:5:10: upstream.breaker.probes is 0, which admits nothing; use at least 1, \
+             or leave it out",
+        ),
+        (
+            top("[concurrency]\nlimit = 5"),
+            "relay.toml:2:1: unknown field `limit` in concurrency; use one of enabled, algorithm, \
+             min, max, initial",
+        ),
+        (
+            top("[concurrency]\nalgorithm = \"vegas\""),
+            "relay.toml:2:13: concurrency.algorithm is an unknown algorithm `vegas`; use one of \
+             sized-vegas, aimd",
+        ),
+        (
+            top("[concurrency]\nmax = 0"),
+            "relay.toml:2:7: concurrency.max is 0, which admits nothing; use at least 1, or leave \
+             it out",
+        ),
+        (
+            own("[upstream.concurrency]\nmin = 9\nmax = 5"),
+            "relay.toml:6:7: upstream.concurrency.max cannot be: 5 is below the lowest limit, 9; \
+             exchange them",
+        ),
+        (
+            own("[upstream.concurrency]\nmax = 5\ninitial = 6"),
+            "relay.toml:6:11: upstream.concurrency.initial cannot be: 6 is not within 1 to 5",
+        ),
+    ] {
+        assert_wrong(&text, problem);
+    }
+}
+
+#[test]
+fn breakers_and_concurrency_are_on_and_an_upstream_says_only_what_differs() {
+    let config = parse(&upstream("")).expect("a valid one");
+    let plain = &config.upstreams[0];
+    assert!(plain.breaker.is_enabled() && plain.concurrency.is_enabled());
+    assert_eq!(plain.breaker.policy(), Ok(BreakerConfig::default()));
+    assert_eq!(plain.concurrency.bounds(), Ok(Bounds::default()));
+    assert_eq!(plain.concurrency.algorithm, Algorithm::SizedVegas);
+
+    let text = format!(
+        "[breaker]\nshortest_open = \"1s\"\nfailure_ratio = 1\n[concurrency]\nmax = 4\n{}",
+        upstream(
+            "breaker = { probes = 1 }\nconcurrency = { enabled = false, algorithm = \"aimd\" }"
+        )
+    );
+    let config = parse(&text).expect("a valid one");
+    let own = &config.upstreams[0];
+    let expected = BreakerConfig::builder()
+        .open(Duration::from_secs(1), BreakerConfig::DEFAULT_LONGEST_OPEN)
+        .failure_ratio(1.0, BreakerConfig::DEFAULT_MINIMUM)
+        .probes(1);
+    assert_eq!(own.breaker.policy(), expected.build());
+    assert!(!own.concurrency.is_enabled());
+    assert_eq!(own.concurrency.algorithm, Algorithm::Aimd);
+    assert_eq!(own.concurrency.bounds(), Bounds::new(1..=4));
+}
+
+#[test]
 fn the_names_of_the_upstreams_defaults_are_those_of_the_example() {
     let example = include_str!("../../../relay.example.toml");
     for field in ["max_wait = \"10m\"", "max_waiting = 10_000"] {
         assert!(example.contains(field), "{field}");
     }
+    let tables = example.find("[breaker]").expect("it is shown")
+        ..example.find("# One pool of keys").expect("it is shown");
+    let text = format!("{}\n{}", &example[tables], upstream(""));
+    let config = parse(&text).expect("the example is right");
+    let upstream = &config.upstreams[0];
+    assert_eq!(upstream.breaker, Breaker::default());
+    assert_eq!(upstream.concurrency, Concurrency::default());
     assert_eq!(Upstream::MAX_WAIT, Duration::from_secs(600));
     assert_eq!(Upstream::MAX_WAITING, 10_000);
 }

@@ -8,6 +8,8 @@ use tower_relay::{
 };
 
 use super::{
+    breaker::Breaker,
+    concurrency::Concurrency,
     problem::Problem,
     reader::{Node, Table, word},
     scope::{Scope, base_url},
@@ -39,6 +41,15 @@ pub(crate) struct Upstream {
     /// How long a call may wait for a key, and how many may.
     pub(crate) max_wait: Duration,
     pub(crate) max_waiting: usize,
+    pub(crate) breaker: Breaker,
+    pub(crate) concurrency: Concurrency,
+}
+
+/// What holds for upstreams that say nothing of their own.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Defaults {
+    pub(super) breaker: Breaker,
+    pub(super) concurrency: Concurrency,
 }
 
 impl Upstream {
@@ -50,6 +61,7 @@ impl Upstream {
     pub(super) fn read(
         node: &Node<'_>,
         folder: &Path,
+        defaults: Defaults,
         patterns: &mut HashSet<Pattern>,
     ) -> Result<Self, Problem> {
         let table = node.table(&[
@@ -60,6 +72,8 @@ impl Upstream {
             "strategy",
             "max_wait",
             "max_waiting",
+            "breaker",
+            "concurrency",
             "scope",
         ])?;
         let name = table.need("name", r#"name = "anthropic""#)?.text()?;
@@ -104,6 +118,14 @@ impl Upstream {
             max_waiting: match table.get("max_waiting") {
                 Some(node) => node.whole(0..=1_000_000)? as usize,
                 None => Self::MAX_WAITING,
+            },
+            breaker: match table.get("breaker") {
+                Some(node) => Breaker::read(&node, defaults.breaker)?,
+                None => defaults.breaker,
+            },
+            concurrency: match table.get("concurrency") {
+                Some(node) => Concurrency::read(&node, defaults.concurrency)?,
+                None => defaults.concurrency,
             },
         };
         // What only the pool knows to be wrong.

@@ -1,0 +1,115 @@
+use std::{fmt, num::NonZeroUsize, sync::Arc};
+
+use crate::{
+    admit::{Admission, Algorithm, Limiter, Limits},
+    policy::{
+        Quota,
+        limit::{Change, LimitAlgorithm},
+    },
+    snapshot::Snapshot,
+};
+
+/// How a limit is driven.
+#[derive(Clone)]
+pub(super) struct Settings {
+    pub(super) limits: Limits,
+    /// Makes an algorithm that has learned nothing yet.
+    pub(super) algorithm: Arc<dyn Fn() -> Algorithm + Send + Sync>,
+    pub(super) on_change: Option<OnChange>,
+}
+
+type OnChange = Arc<dyn Fn(&Change) + Send + Sync>;
+
+/// As many calls may wait as a night's batch has workers, and a leak still shows in a day.
+const MAX_WAITING: usize = 10_000;
+
+impl Settings {
+    pub(super) fn new<A: LimitAlgorithm + Clone + Send + Sync + 'static>(algorithm: A) -> Self {
+        Self {
+            limits: Limits {
+                layer: "adaptive concurrency",
+                max_waiting: MAX_WAITING,
+                max_wait: None,
+            },
+            algorithm: Arc::new(move || Box::new(algorithm.clone())),
+            on_change: None,
+        }
+    }
+
+    /// A limit with state of its own.
+    pub(super) fn admission(&self) -> Arc<Admission<Limiter>> {
+        let limiter = Limiter::new(Some((self.algorithm)()));
+        let on_change = self.on_change.clone();
+        // Places have no rate, so nothing is made up for.
+        let admission = Admission::new(limiter, Quota::DEFAULT_SLACK, self.limits);
+        Arc::new(admission.on_notice(Arc::new(move |change| {
+            note(&change);
+            if let Some(callback) = &on_change {
+                callback(&change);
+            }
+        })))
+    }
+}
+
+fn note(change: &Change) {
+    #[cfg(feature = "tracing")]
+    tracing::debug!(
+        layer = "adaptive concurrency",
+        from = change.from(),
+        to = change.to(),
+        reason = ?change.reason(),
+        "the limit has changed"
+    );
+    #[cfg(not(feature = "tracing"))]
+    let _ = change;
+}
+
+/// Reads and changes a running limit.
+///
+/// ```
+/// use std::num::NonZeroUsize;
+/// use tower_relay::{adaptive_concurrency::AdaptiveConcurrencyLayer, policy::limit::Fixed};
+///
+/// let forty = Fixed::new(NonZeroUsize::new(40).expect("it is not zero"));
+/// let handle = AdaptiveConcurrencyLayer::new(forty).handle();
+/// assert_eq!(handle.limit(), 40);
+/// handle.set_algorithm(Fixed::new(NonZeroUsize::MIN));
+/// assert_eq!((handle.limit(), handle.snapshot().active()), (1, 0));
+/// ```
+#[derive(Clone)]
+pub struct AdaptiveConcurrencyHandle {
+    pub(super) admission: Arc<Admission<Limiter>>,
+}
+
+impl AdaptiveConcurrencyHandle {
+    /// Totals, and what is in flight and in the queue.
+    #[must_use]
+    pub fn snapshot(&self) -> Snapshot {
+        Snapshot::new(self.admission.stats())
+    }
+
+    /// How many calls may be in flight now.
+    #[must_use]
+    pub fn limit(&self) -> usize {
+        let limit = self.admission.read(|limiter, _| limiter.limit());
+        limit.map_or(usize::MAX, NonZeroUsize::get)
+    }
+
+    /// Limits with another algorithm, which has learned nothing yet, with callers queued. Calls in
+    /// flight stay, and a smaller limit admits nobody until enough of them have ended.
+    pub fn set_algorithm(&self, algorithm: impl LimitAlgorithm + Send + 'static) {
+        let algorithm: Algorithm = Box::new(algorithm);
+        let _old = self
+            .admission
+            .reconfigure(|limiter, now| limiter.set_algorithm(Some(algorithm), now));
+    }
+}
+
+impl fmt::Debug for AdaptiveConcurrencyHandle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AdaptiveConcurrencyHandle")
+            .field("limit", &self.limit())
+            .field("snapshot", &self.snapshot())
+            .finish()
+    }
+}

@@ -1,0 +1,9 @@
+//! What to build with the layers, and how to choose their numbers.
+//!
+//! Each chapter is a module without items. Its examples are tests.
+//!
+//! - [`concurrency_limit`]: which limit of calls in flight for which server, or none.
+//! - [`ordering`]: the order of the layers, and what happens when two are swapped.
+
+pub mod concurrency_limit;
+pub mod ordering;
