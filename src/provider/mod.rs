@@ -44,6 +44,23 @@
 //! response once and whose body [`Report`](crate::http::Report)s usage, errors inside the stream
 //! and truncation to the guards of all layers outside.
 
+mod answer;
+mod catalog;
+mod charging;
+mod errors;
+mod events;
 mod facts;
+mod profile;
+mod rate_headers;
+mod tokens;
 
-pub use self::facts::JsonFacts;
+pub use self::{
+    answer::{Answer, AnswerReader},
+    charging::{CachedInput, CachedShare, Charging, Failures, Output, Reserved, Settlement},
+    errors::Errors,
+    events::Events,
+    facts::JsonFacts,
+    profile::{CredentialHeader, Profile},
+    rate_headers::RateHeaders,
+    tokens::TokenUsage,
+};
