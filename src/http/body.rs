@@ -4,7 +4,7 @@ use std::{
     fmt,
     marker::PhantomData,
     pin::Pin,
-    task::{Context, Poll, ready},
+    task::{Context, Poll},
     thread,
 };
 
@@ -186,12 +186,12 @@ where
     ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
         let this = self.project();
         let mut body = this.body.as_pin_mut().expect(WITH_BODY);
-        let frame = ready!(body.as_mut().poll_frame(cx));
-        if this.guard.is_some() {
+        let polled = body.as_mut().poll_frame(cx);
+        if let (Poll::Ready(frame), true) = (&polled, this.guard.is_some()) {
             let body = body.as_ref().get_ref();
-            let end = match &frame {
+            let end = match frame {
                 Some(Ok(frame)) if frame.is_trailers() || body.is_end_stream() => End::Clean,
-                Some(Ok(_)) => return Poll::Ready(frame),
+                Some(Ok(_)) => return polled,
                 Some(Err(_)) => End::Broken,
                 None => End::Clean,
             };
@@ -199,7 +199,7 @@ where
                 guard.finish(end.of::<B, R>(body));
             }
         }
-        Poll::Ready(frame)
+        polled
     }
 
     fn is_end_stream(&self) -> bool {

@@ -60,8 +60,9 @@ where
         let resends = protocol.resends(&request);
         let kept = self.shared.keep(&attempts, &request);
         // The instance that was polled ready is called; later attempts ask a clone of it.
-        let first = self.inner.call(request);
         let (service, shared) = (self.inner.clone(), self.shared.clone());
+        // Last, so that the attempt is made where it stays.
+        let first = self.inner.call(request);
         ResponseFuture::new(first, service, shared, attempts, kept, resends)
     }
 }
