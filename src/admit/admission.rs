@@ -132,7 +132,7 @@ impl<R: Resource> Admission<R> {
         ask: impl FnOnce(&mut R) -> R::Ask,
         deadline: Option<Timestamp>,
     ) -> Entry<R> {
-        let now = clock::now();
+        let now = clock::now_shared();
         let mut queue = self.lock();
         let ask = ask(&mut queue.resource);
         if let Some(held) = self.try_enter(&mut queue, &ask, deadline, now) {
@@ -576,7 +576,7 @@ impl<R: Resource> Held<R> {
         tell: impl FnOnce(&mut R, &mut R::Grant, Timestamp) -> T,
     ) -> Option<T> {
         let grant = self.grant.as_mut()?;
-        let now = clock::now();
+        let now = clock::now_shared();
         let mut queue = self.admission.lock();
         let told = tell(&mut queue.resource, grant, now);
         if queue.waiting() > 0 || queue.resource.has_notice() {

@@ -11,6 +11,7 @@ use tower_service::Service;
 
 use super::{Entry, Held, Resource, Spent, Waiting};
 use crate::{
+    clock,
     error::{BoxError, Rejected},
     outcome::{Completeness, Effect, Ending, Outcome, Verdict},
     protocol::{self, Guard, Protocol},
@@ -20,6 +21,9 @@ use crate::{
 pub(crate) trait Conduct: Resource + Sized {
     /// What such a layer calls itself.
     const LAYER: &'static str;
+
+    /// Whether it hears how calls went when that is known, and so asks for the time.
+    const LEARNS: bool = false;
 
     /// What lives as long as the answer.
     type Permit: Guard;
@@ -228,6 +232,7 @@ where
                 }
                 StateProj::Called { future, held } => {
                     assert!(held.is_some(), "{POLLED_AGAIN}");
+                    let _step = R::LEARNS.then(clock::Step::outward);
                     // Looked at where it is and moved once: a response is large.
                     let mut polled = future.poll(cx);
                     let Poll::Ready(result) = &mut polled else {
