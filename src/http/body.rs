@@ -149,19 +149,17 @@ where
     where
         B: Body,
     {
-        let mut this = Self {
-            body: Some(body),
-            guard: Some(guard),
-            reader: PhantomData,
+        let guard = if body.is_end_stream() {
+            guard.finish(End::Clean.of::<B, R>(&body));
+            None
+        } else {
+            Some(guard)
         };
-        let body = this.inner();
-        if body.is_end_stream() {
-            let ending = End::Clean.of::<B, R>(body);
-            if let Some(guard) = this.guard.take() {
-                guard.finish(ending);
-            }
+        Self {
+            body: Some(body),
+            guard,
+            reader: PhantomData,
         }
-        this
     }
 
     /// The body inside.

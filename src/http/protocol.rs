@@ -107,7 +107,8 @@ impl<Q, B: Body> Protocol<Request<Q>, Response<B>> for Http {
     // A response that is moved once more costs as much as a short lock.
     #[inline(always)]
     fn hold<G: Guard>(&self, response: Response<B>, guard: G) -> Self::Response<G> {
-        response.map(|body| ResponseBody::new(body, guard))
+        let (head, body) = response.into_parts();
+        Response::from_parts(head, ResponseBody::new(body, guard))
     }
 
     common!(Q, B);
@@ -118,7 +119,8 @@ impl<Q, B: Body + Report> Protocol<Request<Q>, Response<B>> for Reported {
 
     #[inline(always)]
     fn hold<G: Guard>(&self, response: Response<B>, guard: G) -> Self::Response<G> {
-        response.map(|body| ResponseBody::new(body, guard))
+        let (head, body) = response.into_parts();
+        Response::from_parts(head, ResponseBody::new(body, guard))
     }
 
     common!(Q, B);
