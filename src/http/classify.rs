@@ -1,6 +1,6 @@
 //! What a response's head or a client's error says of an attempt.
 
-use std::{error::Error, io};
+use std::{error::Error, io, time::Duration};
 
 use http::{HeaderMap, HeaderName, StatusCode};
 
@@ -57,36 +57,43 @@ pub fn classify_head(status: StatusCode, headers: &HeaderMap) -> Outcome {
 
 #[cold]
 fn classify_failure(status: u16, headers: &HeaderMap) -> Outcome {
-    use Verdict::{
-        CallerFault, Exhausted, KeyRejected, ModelDenied, Overloaded, Region, ServerFault,
-        Throttled,
-    };
-
     let hints = Hints::new(headers, clock::wall);
     let said = hints.explicit();
-    // A refusal that ends by itself is a limit, whatever its status calls it.
-    let unless_it_ends = |verdict, hint: Option<_>| match hint {
-        Some(_) => (Throttled, hint),
-        None => (verdict, None),
+    // Resets of quotas explain a refusal and no fault.
+    let hint = match status {
+        403 => said.or_else(|| hints.resets().spent),
+        429 | 498 | 503 | 529 => said.or_else(|| hints.resets().any()),
+        _ => said,
     };
-    let (verdict, hint) = match status {
-        401 => (KeyRejected, said),
-        402 => unless_it_ends(Exhausted, said),
-        403 => unless_it_ends(ModelDenied, said.or_else(|| hints.resets().spent)),
-        429 => (Throttled, said.or_else(|| hints.resets().any())),
-        451 => (Region, said),
-        498 | 503 | 529 => (Overloaded, said.or_else(|| hints.resets().any())),
-        408 | 409 | 424 | 500.. => (ServerFault, said),
-        _ => (CallerFault, said),
-    };
-    let outcome = Outcome::new(verdict).with_advice(advice(headers));
+    let outcome = Outcome::new(verdict(status, hint)).with_advice(advice(headers));
     match hint {
         Some(wait) => outcome.after(wait),
         None => outcome,
     }
 }
 
-fn advice(headers: &HeaderMap) -> Advice {
+/// What a failure's status means; `ends` where the server said when to come back.
+pub(crate) const fn verdict(status: u16, ends: Option<Duration>) -> Verdict {
+    use Verdict::{
+        CallerFault, Exhausted, KeyRejected, ModelDenied, Overloaded, Region, ServerFault,
+        Throttled,
+    };
+
+    match (status, ends) {
+        (401, _) => KeyRejected,
+        // A refusal that ends by itself is a limit, whatever its status calls it.
+        (402 | 403, Some(_)) | (429, _) => Throttled,
+        (402, None) => Exhausted,
+        (403, None) => ModelDenied,
+        (451, _) => Region,
+        (498 | 503 | 529, _) => Overloaded,
+        (408 | 409 | 424 | 500.., _) => ServerFault,
+        _ => CallerFault,
+    }
+}
+
+/// The server's word on trying again.
+pub(crate) fn advice(headers: &HeaderMap) -> Advice {
     match headers.get(X_SHOULD_RETRY).map(|value| value.as_bytes()) {
         Some(b"true") => Advice::Retry,
         Some(b"false") => Advice::Stop,
@@ -156,7 +163,7 @@ const fn is_unreachable(kind: io::ErrorKind) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::{fmt, time::Duration};
+    use std::fmt;
 
     use super::*;
     use crate::{

@@ -10,19 +10,13 @@ use http::{
     header::{DATE, RETRY_AFTER},
 };
 
-use super::value::{go_duration, http_date, milliseconds, rfc3339, seconds, text};
+use super::value::{go_duration, http_date, milliseconds, reset, seconds, text};
 
 /// Headers that say the wait in milliseconds, the first of them first.
 const MILLISECONDS: [HeaderName; 2] = [
     HeaderName::from_static("retry-after-ms"),
     HeaderName::from_static("x-ms-retry-after-ms"),
 ];
-/// From here on a number is an instant, not a wait: as seconds it would be 31 years.
-const EPOCH_SECONDS: Duration = Duration::from_secs(1_000_000_000);
-/// From here on it is an instant in milliseconds.
-const EPOCH_MILLISECONDS: Duration = Duration::from_secs(1_000_000_000_000);
-/// An instant farther ahead than the longest quota period, a year, was no instant.
-const LONGEST_PERIOD: Duration = Duration::from_secs(366 * 86_400);
 /// Header names longer than this name no quota.
 const LONGEST_NAME: usize = 128;
 
@@ -65,18 +59,18 @@ pub fn retry_hint(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
 }
 
 /// The hints in a head, with a wall clock that is read only for an instant.
-pub(super) struct Hints<'a, W> {
+pub(crate) struct Hints<'a, W> {
     headers: &'a HeaderMap,
     wall: W,
 }
 
 impl<'a, W: Fn() -> SystemTime> Hints<'a, W> {
-    pub(super) const fn new(headers: &'a HeaderMap, wall: W) -> Self {
+    pub(crate) const fn new(headers: &'a HeaderMap, wall: W) -> Self {
         Self { headers, wall }
     }
 
     /// What the server says in so many words.
-    pub(super) fn explicit(&self) -> Option<Duration> {
+    pub(crate) fn explicit(&self) -> Option<Duration> {
         for name in &MILLISECONDS {
             let wait = longest(self.headers, name, milliseconds);
             if wait.is_some() {
@@ -87,7 +81,7 @@ impl<'a, W: Fn() -> SystemTime> Hints<'a, W> {
     }
 
     /// What can be concluded from the state of its quotas.
-    pub(super) fn resets(&self) -> Resets {
+    pub(crate) fn resets(&self) -> Resets {
         let mut resets = Resets::default();
         for (name, value) in self.headers {
             let name = name.as_str();
@@ -131,18 +125,7 @@ impl<'a, W: Fn() -> SystemTime> Hints<'a, W> {
 
     /// The value of a reset header as a wait.
     fn reset(&self, text: &str) -> Option<Duration> {
-        let Some(number) = seconds(text) else {
-            let instant = || rfc3339(text).or_else(|| http_date(text));
-            let wait = go_duration(text).or_else(|| self.until(instant()?));
-            return wait.filter(|wait| !wait.is_zero());
-        };
-        let since_1970 = match number {
-            wait if wait < EPOCH_SECONDS => return Some(wait).filter(|wait| !wait.is_zero()),
-            instant if instant < EPOCH_MILLISECONDS => instant,
-            instant => instant / 1_000,
-        };
-        self.until(SystemTime::UNIX_EPOCH.checked_add(since_1970)?)
-            .filter(|wait| *wait <= LONGEST_PERIOD)
+        reset(text, || self.now())
     }
 
     /// The reset of the dimension whose header `name` has `instead` at `at`.
@@ -182,20 +165,24 @@ impl<'a, W: Fn() -> SystemTime> Hints<'a, W> {
         resets.tell(older.0, || older.1);
     }
 
-    /// How long it is to `instant`, by the server's own clock where it shows it.
+    /// How long it is to `instant`.
     fn until(&self, instant: SystemTime) -> Option<Duration> {
-        let date = self.headers.get(DATE).and_then(text).and_then(http_date);
-        let now = date.unwrap_or_else(&self.wall);
-        let wait = instant.duration_since(now).ok()?;
+        let wait = instant.duration_since(self.now()).ok()?;
         (!wait.is_zero()).then_some(wait)
+    }
+
+    /// The instant of receipt, by the server's own clock where it shows it.
+    fn now(&self) -> SystemTime {
+        let date = self.headers.get(DATE).and_then(text).and_then(http_date);
+        date.unwrap_or_else(&self.wall)
     }
 }
 
 /// What the state of the quotas says.
 #[derive(Default)]
-pub(super) struct Resets {
+pub(crate) struct Resets {
     /// When the last of the spent dimensions comes back.
-    pub(super) spent: Option<Duration>,
+    pub(crate) spent: Option<Duration>,
     /// The first reset of all.
     earliest: Option<Duration>,
     /// Whether any dimension tells what remains of it.
@@ -204,7 +191,7 @@ pub(super) struct Resets {
 
 impl Resets {
     /// The wait for what is spent or, if nobody says what is, for the first thing that returns.
-    pub(super) fn any(&self) -> Option<Duration> {
+    pub(crate) fn any(&self) -> Option<Duration> {
         match self.told {
             true => self.spent,
             false => self.earliest,

@@ -116,7 +116,7 @@ mod rejected;
 mod size;
 #[cfg(feature = "stack")]
 mod stack;
-mod value;
+pub(crate) mod value;
 
 #[cfg(feature = "stack")]
 pub use self::stack::{
@@ -129,6 +129,11 @@ pub use self::{
     hint::retry_hint,
     protocol::{Deadline, Http, Reported, Resends, UntilHead},
     size::{BytesPerToken, input_tokens_by_size},
+};
+#[cfg(feature = "provider")]
+pub(crate) use self::{
+    classify::{advice, verdict},
+    hint::Hints,
 };
 #[cfg(feature = "key-rotation")]
 pub use self::{credential::Credential, endpoint::Endpoint};

@@ -11,24 +11,30 @@ const MILLI: u64 = 1_000_000;
 const SECOND: u64 = 1_000 * MILLI;
 /// Digits after the point that are read: 18 of them fit the arithmetic, and a nanosecond is 9.
 const MOST_FRACTION: usize = 18;
+/// From here on a number is an instant, not a wait: as seconds it would be 31 years.
+const EPOCH_SECONDS: Duration = Duration::from_secs(1_000_000_000);
+/// From here on it is an instant in milliseconds.
+const EPOCH_MILLISECONDS: Duration = Duration::from_secs(1_000_000_000_000);
+/// An instant farther ahead than the longest quota period, a year, was no instant.
+const LONGEST_PERIOD: Duration = Duration::from_secs(366 * 86_400);
 
 /// The value as trimmed text, if it is text.
-pub(super) fn text(value: &HeaderValue) -> Option<&str> {
+pub(crate) fn text(value: &HeaderValue) -> Option<&str> {
     str::from_utf8(value.as_bytes()).ok().map(str::trim)
 }
 
 /// A decimal number of seconds.
-pub(super) fn seconds(text: &str) -> Option<Duration> {
+pub(crate) fn seconds(text: &str) -> Option<Duration> {
     decimal(text, SECOND)
 }
 
 /// A decimal number of milliseconds.
-pub(super) fn milliseconds(text: &str) -> Option<Duration> {
+pub(crate) fn milliseconds(text: &str) -> Option<Duration> {
     decimal(text, MILLI)
 }
 
 /// A Go duration such as `6m0s`, `12ms` or `1h2m3.5s`; days are understood as well.
-pub(super) fn go_duration(text: &str) -> Option<Duration> {
+pub(crate) fn go_duration(text: &str) -> Option<Duration> {
     let mut rest = text;
     let mut total = Duration::ZERO;
     while !rest.is_empty() {
@@ -55,14 +61,32 @@ pub(super) fn go_duration(text: &str) -> Option<Duration> {
 }
 
 /// An HTTP date in any of the three forms of RFC 9110 5.6.7.
-pub(super) fn http_date(text: &str) -> Option<SystemTime> {
+pub(crate) fn http_date(text: &str) -> Option<SystemTime> {
     httpdate::parse_http_date(text).ok()
 }
 
 /// An RFC 3339 instant in UTC.
-pub(super) fn rfc3339(text: &str) -> Option<SystemTime> {
+pub(crate) fn rfc3339(text: &str) -> Option<SystemTime> {
     let utc = text.strip_suffix("+00:00").unwrap_or(text);
     humantime::parse_rfc3339_weak(utc).ok()
+}
+
+/// The wait until a reset: a duration, seconds, or an instant in any form, of which `now` is asked.
+pub(crate) fn reset(text: &str, now: impl FnOnce() -> SystemTime) -> Option<Duration> {
+    let until = |instant: SystemTime| instant.duration_since(now()).ok();
+    let wait = match seconds(text) {
+        None => go_duration(text).or_else(|| until(rfc3339(text).or_else(|| http_date(text))?)),
+        Some(wait) if wait < EPOCH_SECONDS => Some(wait),
+        Some(number) => {
+            let since_1970 = match number < EPOCH_MILLISECONDS {
+                true => number,
+                false => number / 1_000,
+            };
+            let instant = SystemTime::UNIX_EPOCH.checked_add(since_1970)?;
+            until(instant).filter(|wait| *wait <= LONGEST_PERIOD)
+        }
+    };
+    wait.filter(|wait| !wait.is_zero())
 }
 
 /// `text`, a number without sign or exponent, in units of `unit` nanoseconds; what is finer

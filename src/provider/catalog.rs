@@ -1,56 +1,119 @@
 //! The profiles of the providers that are known.
+//!
+//! Each is data as of its [`date`](Profile::date); what is said of charging is what its
+//! documentation or its support says, and where sources differ the rule that waits longer is taken.
 
 use http::{HeaderName, header};
 
 use super::{
-    CachedInput, CachedShare, Charging, CredentialHeader, Failures, Output, Profile, Reserved,
-    Settlement,
+    CachedInput, CachedShare, Charging, CredentialHeader, Errors, Failures, Output, Profile,
+    Reserved, Rule, Settlement, errors::Daily,
 };
+use crate::outcome::Verdict;
+
+/// The month in which all that stands here was checked.
+const CHECKED: &str = "2026-11";
 
 impl Profile {
-    /// Anthropic: cached input is free, output counts as it is produced.
+    /// Anthropic: input and output have quotas of their own, per organisation and class of model.
+    ///
+    /// Input counts as it comes in, cache writes included and beside the input tokens of the
+    /// answer; reads of the cache are free but for a few older models, for which
+    /// [`anthropic_without_free_cache`](Self::anthropic_without_free_cache) is. Output counts as
+    /// it is produced: `max_tokens` takes nothing, so nothing is reserved for it. A call that is
+    /// refused uses no tokens.
+    ///
+    /// The credential goes as a bearer token, as current clients send it; `x-api-key`, of older
+    /// ones and of the documentation, is accepted as well:
+    ///
+    /// ```
+    /// use http::HeaderName;
+    /// use tower_relay::provider::{CredentialHeader, Profile};
+    ///
+    /// let name = HeaderName::from_static("x-api-key");
+    /// let older = Profile::anthropic().credential(CredentialHeader::Named(name));
+    /// assert_ne!(older.credential_header(), Profile::anthropic().credential_header());
+    /// ```
     pub fn anthropic() -> Self {
-        Self::generic()
-            .named("anthropic")
-            .credential(named("x-api-key"))
-            .charging(
-                Charging::NEW
-                    .cached_input(CachedInput::Exempt)
-                    .cached_share(CachedShare::Beside)
-                    .output(Output::AsProduced)
-                    .failures(Failures::Free),
-            )
+        profile("anthropic").charging(
+            Charging::NEW
+                .cached_input(CachedInput::Exempt)
+                .cached_share(CachedShare::Beside)
+                .output(Output::AsProduced)
+                .failures(Failures::Free),
+        )
     }
 
-    /// OpenAI: the larger of prompt and maximum is taken at admission and stays taken, also by calls that fail.
+    /// Anthropic's older models (Haiku 3.5 and before), for which reads of the cache count like
+    /// any input.
+    ///
+    /// ```
+    /// use tower_relay::provider::{Profile, TokenUsage};
+    ///
+    /// let used = TokenUsage::UNKNOWN.input(10).cached_input(900);
+    /// let charged = |profile: Profile| profile.charging_rule().settle(&used).input();
+    /// assert_eq!(charged(Profile::anthropic()), Some(10));
+    /// assert_eq!(charged(Profile::anthropic_without_free_cache()), Some(910));
+    /// ```
+    pub fn anthropic_without_free_cache() -> Self {
+        let newer = Self::anthropic();
+        let charging = newer.charging_rule().cached_input(CachedInput::Counted);
+        newer.charging(charging)
+    }
+
+    /// OpenAI: one quota of tokens for input and output, per organisation, project and model.
+    ///
+    /// At admission the larger of the request's maximum and an estimate of its input is taken; it
+    /// is not given back when less was used, and calls that fail count as well. Cached input
+    /// counts.
     pub fn openai() -> Self {
-        Self::generic().named("openai").charging(
+        profile("openai").charging(
             Charging::NEW
                 .reservation(Reserved::Larger)
                 .settlement(Settlement::Stands),
         )
     }
 
-    /// Azure OpenAI: prompt and maximum are taken at admission and stay taken.
+    /// Azure OpenAI: one quota of tokens per deployment; the estimate of the prompt and the
+    /// maximum are taken at admission and stay taken.
+    ///
+    /// Its API management in front says 403 with `retry-after` for a call quota that is used up.
     pub fn azure_openai() -> Self {
-        Self::generic()
-            .named("azure-openai")
+        profile("azure-openai")
             .credential(named("api-key"))
             .charging(Charging::NEW.settlement(Settlement::Stands))
     }
 
-    /// Gemini: only input counts.
+    /// Gemini, of AI Studio and Vertex: only input counts, per project. Cached input counts, no
+    /// source exempts it.
+    ///
+    /// Quotas of a day return at midnight Pacific, which is the hint where the server gives no
+    /// better one.
     pub fn gemini() -> Self {
-        Self::generic()
-            .named("gemini")
+        profile("gemini")
             .credential(named("x-goog-api-key"))
             .charging(Charging::NEW.output(Output::Free))
+            .errors(Errors::default().daily(Daily::MidnightPacific))
     }
 
-    /// Bedrock: input, cache writes and the maximum are taken at admission; a token of output
-    /// is settled as five, into debt if need be.
+    /// Bedrock: one quota of tokens per model, region and account.
+    ///
+    /// Input, cache writes and the request's maximum (unset, the model's) are taken at admission;
+    /// at the end a token of output is settled as five, as models of the Claude family are, into
+    /// debt if need be. Reads of the cache are free: the worked example of its documentation
+    /// leaves them out, another page counts them until the end. Requests are signed, or carry a
+    /// bearer token.
     pub fn bedrock() -> Self {
-        Self::generic().named("bedrock").charging(
+        let rule = |name, verdict| Rule::code(name, verdict);
+        let errors = Errors::default().of_provider([
+            rule("ModelNotReadyException", Verdict::Overloaded),
+            rule("ModelTimeoutException", Verdict::ServerFault),
+            rule("ModelErrorException", Verdict::ServerFault),
+            rule("ModelStreamErrorException", Verdict::ServerFault),
+            rule("InternalServerException", Verdict::ServerFault),
+            rule("ServiceUnavailableException", Verdict::Overloaded),
+        ]);
+        profile("bedrock").errors(errors).charging(
             Charging::NEW
                 .cached_input(CachedInput::Exempt)
                 .cached_share(CachedShare::Beside)
@@ -58,29 +121,52 @@ impl Profile {
         )
     }
 
-    /// Groq: cached input is free.
+    /// Groq: quotas per organisation; cached input is free. Requests have a quota of a day, which
+    /// rolls: its reset is that of one request.
+    ///
+    /// 498 is a lack of capacity in the flex tier.
     pub fn groq() -> Self {
-        Self::generic()
-            .named("groq")
+        let errors = Errors::default().of_provider([
+            Rule::code("blocked_api_access", Verdict::Exhausted),
+            Rule::status(498, Verdict::Overloaded),
+        ]);
+        profile("groq")
+            .errors(errors)
             .charging(Charging::NEW.cached_input(CachedInput::Exempt))
     }
 
-    /// Mistral.
+    /// Mistral: quotas per workspace, of requests a second and tokens a minute and month. Nothing
+    /// is documented of how it charges, so everything counts.
     pub fn mistral() -> Self {
-        Self::generic().named("mistral")
+        profile("mistral").errors(Errors::default().of_provider([
+            Rule::code("1300", Verdict::Throttled),
+            Rule::code("3505", Verdict::Overloaded),
+        ]))
     }
 
-    /// DeepSeek, which has no fixed quotas.
+    /// DeepSeek: no fixed quotas but a limit of calls in flight that shrinks with the balance.
+    /// Nothing is documented of how it charges, so everything counts.
     pub fn deepseek() -> Self {
-        Self::generic().named("deepseek")
+        profile("deepseek").errors(Errors::default().of_provider([Rule::code(
+            "insufficient_system_resource",
+            Verdict::Overloaded,
+        )]))
     }
 
-    /// OpenRouter.
+    /// OpenRouter: account-wide, so that more keys or accounts do not help. Calls in flight hold
+    /// an estimate against the balance. Nothing is documented of how tokens count.
+    ///
+    /// Its 502 says that the provider behind it could not serve. A 402 for the budget in flight
+    /// ends by itself.
     pub fn openrouter() -> Self {
-        Self::generic().named("openrouter")
+        profile("openrouter").errors(Errors::default().of_provider([
+            Rule::code("in_flight_budget_exhausted", Verdict::Throttled),
+            Rule::code("weight_exceeds_budget", Verdict::CallerFault),
+            Rule::status(502, Verdict::Overloaded),
+        ]))
     }
 
-    /// The profile of a provider by its name in kebab case.
+    /// The profile of a provider by its name in kebab case: that of its function here.
     ///
     /// ```
     /// use tower_relay::provider::Profile;
@@ -104,6 +190,10 @@ impl Profile {
             _ => return None,
         })
     }
+}
+
+fn profile(name: &'static str) -> Profile {
+    Profile::generic().named(name).dated(CHECKED)
 }
 
 fn named(name: &'static str) -> CredentialHeader {

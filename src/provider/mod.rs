@@ -57,7 +57,7 @@ mod tokens;
 pub use self::{
     answer::{Answer, AnswerReader},
     charging::{CachedInput, CachedShare, Charging, Failures, Output, Reserved, Settlement},
-    errors::Errors,
+    errors::{Errors, Prose, Rule},
     events::{Events, Field},
     facts::JsonFacts,
     profile::{CredentialHeader, Profile},
