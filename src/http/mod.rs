@@ -113,15 +113,21 @@ mod hint;
 mod layers;
 mod protocol;
 mod rejected;
+#[cfg(feature = "retry")]
+mod replay;
 mod size;
 #[cfg(feature = "stack")]
 mod stack;
 mod value;
 
+#[cfg(all(feature = "key-rotation", feature = "provider"))]
+pub(crate) use self::credential::put_credential;
+#[cfg(feature = "retry")]
+pub use self::replay::{ReplayBody, ReplayBuffer};
 #[cfg(feature = "stack")]
 pub use self::stack::{
-    BoxedStackLayer, BoxedStackService, StackKeyRotationLayer, StackLayer, StackRetryLayer,
-    StackService, stack,
+    BoxedStackLayer, BoxedStackService, StackCircuitBreakerLayer, StackKeyRotationLayer,
+    StackLayer, StackRetryLayer, StackService, stack,
 };
 pub use self::{
     body::{ReadEnding, Report, ResponseBody},

@@ -45,22 +45,31 @@
 //! and truncation to the guards of all layers outside.
 
 mod answer;
+mod body;
 mod catalog;
 mod charging;
 mod errors;
 mod events;
 mod facts;
+mod future;
+mod layer;
 mod profile;
+mod protocol;
 mod rate_headers;
+mod service;
 mod tokens;
 
 pub use self::{
     answer::{Answer, AnswerReader},
+    body::ResponseBody,
     charging::{CachedInput, CachedShare, Charging, Failures, Output, Reserved, Settlement},
     errors::Errors,
     events::Events,
-    facts::JsonFacts,
+    facts::{Affinity, JsonFacts},
+    future::ResponseFuture,
+    layer::{Hold, ProviderLayer},
     profile::{CredentialHeader, Profile},
     rate_headers::RateHeaders,
+    service::Provider,
     tokens::TokenUsage,
 };
