@@ -165,7 +165,7 @@ impl<F, B: Body> State<F, B> {
     }
 }
 
-#[inline]
+#[inline(always)]
 fn succeed<B: Body>(
     response: Response<B>,
     profile: &Profile,
@@ -176,7 +176,8 @@ fn succeed<B: Body>(
     } else {
         Reading::OPAQUE
     };
-    response.map(|body| ResponseBody::new(body, reading))
+    let (head, body) = response.into_parts();
+    Response::from_parts(head, ResponseBody::new(body, reading))
 }
 
 /// A failure as it is handed on, or what must be read of it before.
