@@ -23,7 +23,7 @@ use tower_relay::{
     key_rotation::{KeyPool, KeyRotationLayer, Scope, Source},
     outcome::{Completeness, Ending, Outcome, Usage, Verdict},
     policy::{Cost, Quota, Reason, Unit, breaker::State, pool::KeyState},
-    provider::{Hold, Profile, ProviderLayer, ResponseBody},
+    provider::{CredentialHeader, Hold, Profile, ProviderLayer, ResponseBody},
     rate_limit::RateLimitLayer,
     retry::RetryLayer,
 };
@@ -58,6 +58,12 @@ async fn call(layer: ProviderLayer, client: &Client) -> Response<ResponseBody<St
     service.oneshot(request("{}")).await.expect("an answer")
 }
 
+/// Whatever the header is by now, that in which a test looks.
+fn in_a_header_of_its_own() -> Profile {
+    let name = CredentialHeader::Named(http::HeaderName::from_static("x-api-key"));
+    Profile::anthropic().credential(name)
+}
+
 fn anthropic() -> ProviderLayer {
     ProviderLayer::new(Profile::anthropic())
 }
@@ -83,7 +89,8 @@ async fn a_429_of_a_spend_limit_is_not_retried() {
     let pool = keys
         .into_iter()
         .fold(KeyPool::builder(), |pool, scope| pool.scope(scope));
-    let service = stack(pool.build().expect("valid"), Profile::anthropic()).layer(client.clone());
+    let service =
+        stack(pool.build().expect("valid"), in_a_header_of_its_own()).layer(client.clone());
     for _ in 0..2 {
         let response = service.clone().oneshot(request("{}")).await;
         assert_eq!(response.expect("an answer").status(), 200);
@@ -133,7 +140,7 @@ async fn two_keys_of_one_organisation_get_one_quota() {
     let pool = KeyPool::builder().scope(scope).build().expect("valid");
     let limited = json(429, LIMITED).header("retry-after", "20");
     let client = Client::new((0..4).map(|_| whole()).chain([limited, whole()]));
-    let service = stack(pool, Profile::anthropic()).layer(client.clone());
+    let service = stack(pool, in_a_header_of_its_own()).layer(client.clone());
     let calls = (0..4).map(|_| service.clone().oneshot(request("{}")));
     for response in futures::future::join_all(calls).await {
         read(response.expect("an answer").into_body()).await;
@@ -239,10 +246,12 @@ async fn a_broken_connection_keeps_what_was_seen() {
 #[tokio::test(start_paused = true)]
 async fn an_overload_in_the_middle_of_streams_opens_the_breaker() {
     let breaker = CircuitBreakerLayer::default().protocol(Profile::anthropic());
-    let streams = (0..6).map(|_| events([data(START), data(TEXT), data(OVERLOADED)]));
+    // Each counts as a success until it fails, so that it takes a window of them.
+    let streams = (0..21).map(|_| events([data(START), data(TEXT), data(OVERLOADED)]));
     let client = Client::new(streams);
     let service = breaker.layer(anthropic().layer(client.clone()));
-    for _ in 0..5 {
+    for _ in 0..20 {
+        assert_eq!(breaker.handle().snapshot().state(), State::Closed);
         let response = service
             .clone()
             .oneshot(request("{}"))
@@ -260,7 +269,7 @@ async fn an_overload_in_the_middle_of_streams_opens_the_breaker() {
         Rejected::find(&*error),
         Some(Rejected::BreakerOpen(_))
     ));
-    assert_eq!(client.asked().len(), 5);
+    assert_eq!(client.asked().len(), 20);
 }
 
 #[tokio::test(start_paused = true)]
@@ -471,7 +480,7 @@ async fn a_failure_inside_a_held_answer_takes_the_key_out() {
         .key("a1", Source::value("secret-a1"))
         .key("a2", Source::value("secret-a2"));
     let pool = KeyPool::builder().scope(scope).build().expect("valid");
-    let keys = KeyRotationLayer::new(pool).protocol(Profile::anthropic());
+    let keys = KeyRotationLayer::new(pool).protocol(in_a_header_of_its_own());
     let client = Client::new([events([data(refused)]), whole(), whole()]);
     let service = retry(Profile::anthropic()).layer(keys.layer(held().layer(client.clone())));
     for _ in 0..2 {

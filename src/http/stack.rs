@@ -65,21 +65,21 @@ pub type BoxedStackService<Q, D> =
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), tower_relay::error::BoxError> {
 /// # let client = tower::service_fn(async |request: http::Request<Full<bytes::Bytes>>| {
-/// #     let key = request.headers()["x-api-key"].clone();
+/// #     let key = request.headers()["authorization"].clone();
 /// #     http::Response::builder().header("seen", key).body(Full::<bytes::Bytes>::from("{}"))
 /// # });
 /// let quota = Quota::builder().requests_per_minute(4_000).output_tokens_per_minute(80_000);
 /// let scope = Scope::new("org-a").quota(quota.build()?).key("a1", Source::value("secret"));
 /// let pool = KeyPool::builder().scope(scope).build()?;
 ///
-/// let stack = stack(pool, Profile::anthropic());
+/// let stack = stack(pool, Profile::openai());
 /// let handle = stack.handle();
 /// let service = stack.layer(client);
 ///
 /// let body = Full::from(r#"{"model": "m", "max_tokens": 500}"#);
-/// let request = http::Request::post("http://localhost/v1/messages").body(body)?;
+/// let request = http::Request::post("http://localhost/v1/chat/completions").body(body)?;
 /// let response = service.oneshot(request).await?;
-/// assert_eq!(response.headers()["seen"], "secret");
+/// assert_eq!(response.headers()["seen"], "Bearer secret");
 /// drop(response);
 /// assert_eq!(handle.snapshot().completed(), 1);
 /// # Ok(())

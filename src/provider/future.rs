@@ -234,7 +234,8 @@ impl Settings {
         };
         let (purpose, room) = match Framing::of(response.headers()) {
             Framing::Events if begin => (Purpose::Begin, MOST_OF_A_BEGINNING),
-            Framing::Json => (Purpose::Whole, whole.filter(is_short)?),
+            // One byte more is one too many.
+            Framing::Json => (Purpose::Whole, whole.filter(is_short)?.saturating_add(1)),
             _ => return None,
         };
         Some(Held {

@@ -139,7 +139,6 @@ async fn the_key_goes_where_the_profile_says_in_the_place_of_all_others() {
     let own = CredentialHeader::Named("x-run-time".parse().expect("a valid name"));
     for (profile, header, value) in [
         (Profile::openai(), "authorization", "Bearer secret-a1"),
-        (Profile::anthropic(), "x-api-key", "secret-a1"),
         (Profile::gemini(), "x-goog-api-key", "secret-a1"),
         (Profile::azure_openai(), "api-key", "secret-a1"),
         (
