@@ -84,7 +84,7 @@
 //! 1. *Head*: [`classify_head`] is a pure function of status and headers, for whoever needs it.
 //!    A success costs one comparison; nothing is inserted into it.
 //! 2. *Failure*: the [`Outcome`](crate::outcome::Outcome) in a response's extensions outranks
-//!    the head. An inner layer that has read the body puts it there, once.
+//!    the head, also beside a 200. An inner layer that has read the body puts it there, once.
 //! 3. *End*: [`ResponseBody`] tells the guard how the answer ended; with [`Reported`] it is the
 //!    body's own [`Report`], through any number of layers and without allocation, also when the
 //!    caller drops the stream half-way.
