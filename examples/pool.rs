@@ -5,9 +5,8 @@ use embedded_provider::{Builder, Limits, Provider, Scope};
 use http_body_util::Full;
 use hyper_util::{client::legacy::Client, rt::TokioExecutor};
 use tower::{Layer, ServiceExt};
-use tower_relay::http::{Credential, Http, stack};
 use tower_relay::key_rotation::{KeyPool, Source};
-use tower_relay::{error::BoxError, policy::Quota};
+use tower_relay::{error::BoxError, http::stack, policy::Quota, provider::Profile};
 
 const ACCOUNTS: [&str; 5] = ["key-a", "key-b", "key-c", "key-d", "key-e"];
 
@@ -25,7 +24,7 @@ async fn main() -> Result<(), BoxError> {
     let keys = ACCOUNTS.map(|key| (&key[4..], Source::value(key)));
     let pool = KeyPool::accounts(quota, keys)?;
     let client = Client::builder(TokioExecutor::new()).build_http();
-    let service = stack(pool, Credential::bearer(Http)).layer(client);
+    let service = stack(pool, Profile::anthropic()).layer(client);
 
     let calls = (0..100).map(|_| {
         let body = r#"{"model": "m", "max_tokens": 9, "messages": [{"content": "Hi!"}]}"#;

@@ -44,10 +44,14 @@ pub struct Facts {
     deadline: Option<Instant>,
     idempotency: Idempotency,
     model: Option<Arc<str>>,
+    affinity: Option<u64>,
+    max_tokens: Option<u64>,
+    streamed: bool,
 }
 
 impl Facts {
-    /// Facts of a request that costs `cost`: no deadline, not known to be idempotent.
+    /// Facts of a request that costs `cost`: no deadline, not known to be idempotent, its answer
+    /// not known to be a stream.
     #[must_use]
     pub const fn new(cost: Cost) -> Self {
         Self {
@@ -55,6 +59,9 @@ impl Facts {
             deadline: None,
             idempotency: Idempotency::Unknown,
             model: None,
+            affinity: None,
+            max_tokens: None,
+            streamed: false,
         }
     }
 
@@ -76,6 +83,29 @@ impl Facts {
     #[must_use]
     pub fn model(mut self, model: impl Into<Arc<str>>) -> Self {
         self.model = Some(model.into());
+        self
+    }
+
+    /// These facts with what the request has in common with others that are best served by the
+    /// same key: a hash of its session, or of the beginning of its prompt.
+    #[must_use]
+    pub const fn affinity(mut self, hash: u64) -> Self {
+        self.affinity = Some(hash);
+        self
+    }
+
+    /// These facts with the most tokens of output that the request asks for, all its answers
+    /// together.
+    #[must_use]
+    pub const fn max_tokens(mut self, tokens: u64) -> Self {
+        self.max_tokens = Some(tokens);
+        self
+    }
+
+    /// These facts of a request whose answer comes as a stream of events.
+    #[must_use]
+    pub const fn streamed(mut self) -> Self {
+        self.streamed = true;
         self
     }
 
@@ -101,6 +131,24 @@ impl Facts {
     #[must_use]
     pub fn model_name(&self) -> Option<&str> {
         self.model.as_deref()
+    }
+
+    /// What the request has in common with those that the same key serves best, if anything.
+    #[must_use]
+    pub const fn affinity_key(&self) -> Option<u64> {
+        self.affinity
+    }
+
+    /// The most tokens of output that the request asks for, if it says.
+    #[must_use]
+    pub const fn output_limit(&self) -> Option<u64> {
+        self.max_tokens
+    }
+
+    /// Whether the answer is known to come as a stream of events.
+    #[must_use]
+    pub const fn is_streamed(&self) -> bool {
+        self.streamed
     }
 }
 
@@ -130,6 +178,32 @@ impl<Req> Call<Req> {
     /// The request, its facts left behind.
     pub fn into_request(self) -> Req {
         self.request
+    }
+
+    /// The same call with its request changed.
+    ///
+    /// ```
+    /// use tower_relay::{call::{Call, Facts}, policy::Cost};
+    ///
+    /// let call = Call::new("7", Facts::new(Cost::REQUEST).model("m"));
+    /// let call = call.map_request(|text| text.len());
+    /// assert_eq!((*call.request(), call.facts().model_name()), (1, Some("m")));
+    /// ```
+    pub fn map_request<T>(self, change: impl FnOnce(Req) -> T) -> Call<T> {
+        Call {
+            request: change(self.request),
+            facts: self.facts,
+            resends: self.resends,
+        }
+    }
+
+    /// A call of `request` with these facts and this count.
+    pub fn with_request<T>(&self, request: T) -> Call<T> {
+        Call {
+            request,
+            facts: self.facts.clone(),
+            resends: self.resends,
+        }
     }
 
     /// How many times the request has been sent already.

@@ -49,7 +49,7 @@
 //! | `adaptive_concurrency` | `adaptive-concurrency` | a limit of calls in flight that learns |
 //! | `retry` | `retry` | retries by verdict, hint, deadline and a success-funded budget |
 //! | `http` | `http` | what status codes, headers and bodies mean |
-//! | `provider` | `provider` | what is particular to language models |
+//! | `provider` | `provider` | what is particular to language models: profiles, and the layer that reads responses |
 //! | `protocol`, `call`, `error`, `snapshot` | any layer | one strategy a layer, facts beside the request, refusals, totals |
 //! | `guide` | `http` and all layers | which limit for which server; what changes when layers are swapped |
 //! | `testing` | `test-util` | services to test layers with |
@@ -61,10 +61,10 @@
 //! # Order
 //!
 //! From the outside: request facts, retry, adaptive concurrency, key rotation or rate limit, circuit
-//! breaker, timeout of an attempt, client. Each attempt is then admitted and charged anew, nothing is
+//! breaker, timeout of an attempt, provider, client. Each attempt is then admitted and charged anew, nothing is
 //! held while a retry waits, and the breaker is asked at the instant of sending. `guide::ordering`
-//! shows what happens otherwise. `http::stack` holds what it needs of it: no breaker and no learned
-//! limit yet.
+//! shows what happens otherwise. `http::stack` is this order; its limits are those of the key
+//! rotation.
 //!
 //! # Errors
 //!

@@ -62,6 +62,10 @@ impl Shared {
         &self.settings.config
     }
 
+    pub(super) fn on_transition(&self) -> Option<&OnTransition> {
+        self.settings.on_transition.as_ref()
+    }
+
     /// Asks for a call that is about to be sent.
     #[inline]
     pub(super) fn ask(self: &Arc<Self>) -> Result<Pass, Rejected> {

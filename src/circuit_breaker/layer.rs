@@ -55,6 +55,22 @@ fn shared(
 }
 
 impl<P> CircuitBreakerLayer<P> {
+    /// Takes another configuration. It makes a new breaker, with the same callback.
+    ///
+    /// ```
+    /// use tower_relay::{circuit_breaker::CircuitBreakerLayer, policy::breaker::BreakerConfig};
+    ///
+    /// let config = BreakerConfig::builder().consecutive_failures(3).build()?;
+    /// let layer = CircuitBreakerLayer::default().config(config);
+    /// assert_eq!(layer.handle().refused(), 0);
+    /// # Ok::<(), tower_relay::policy::InvalidConfig>(())
+    /// ```
+    #[must_use]
+    pub fn config(mut self, config: BreakerConfig) -> Self {
+        self.shared = shared(config, self.shared.on_transition().cloned());
+        self
+    }
+
     /// Calls `callback` when the breaker opens, lets probes pass, closes or is set otherwise. It
     /// runs outside the lock and may use the handle; changes close together may reach it in any
     /// order. It runs in the task of some call, which a panic in it would end.

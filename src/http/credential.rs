@@ -106,20 +106,29 @@ impl<P> Credential<P> {
     }
 
     fn put<B>(&self, request: &mut Request<B>, key: &Key) {
-        if let Some(endpoint) = key.attachment::<Endpoint>() {
-            endpoint.apply(request);
-        }
-        // A key clones what it keeps, and so has the value shared before the first call ends.
-        let (name, value) = match &self.form {
-            Form::Bearer => (&header::AUTHORIZATION, key.prepared(Bearer::of).0),
-            Form::Named(name) => (name, key.prepared(Alone::of).0),
+        let name = match &self.form {
+            Form::Bearer => None,
+            Form::Named(name) => Some(name),
         };
-        let headers = request.headers_mut();
-        for credential in CREDENTIALS.iter().filter(|other| *other != name) {
-            headers.remove(credential);
-        }
-        headers.insert(name, value);
+        put_credential(request, key, name);
     }
+}
+
+/// Puts `key` into `request`, alone in the header `name`, or as a bearer token if that is `None`.
+pub(crate) fn put_credential<B>(request: &mut Request<B>, key: &Key, name: Option<&HeaderName>) {
+    if let Some(endpoint) = key.attachment::<Endpoint>() {
+        endpoint.apply(request);
+    }
+    // A key clones what it keeps, and so has the value shared before the first call ends.
+    let (name, value) = match name {
+        None => (&header::AUTHORIZATION, key.prepared(Bearer::of).0),
+        Some(name) => (name, key.prepared(Alone::of).0),
+    };
+    let headers = request.headers_mut();
+    for credential in CREDENTIALS.iter().filter(|other| *other != name) {
+        headers.remove(credential);
+    }
+    headers.insert(name, value);
 }
 
 impl Bearer {

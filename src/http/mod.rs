@@ -84,7 +84,7 @@
 //! 1. *Head*: [`classify_head`] is a pure function of status and headers, for whoever needs it.
 //!    A success costs one comparison; nothing is inserted into it.
 //! 2. *Failure*: the [`Outcome`](crate::outcome::Outcome) in a response's extensions outranks
-//!    the head. An inner layer that has read the body puts it there, once.
+//!    the head, also beside a 200. An inner layer that has read the body puts it there, once.
 //! 3. *End*: [`ResponseBody`] tells the guard how the answer ended; with [`Reported`] it is the
 //!    body's own [`Report`], through any number of layers and without allocation, also when the
 //!    caller drops the stream half-way.
@@ -113,15 +113,21 @@ mod hint;
 mod layers;
 mod protocol;
 mod rejected;
+#[cfg(feature = "retry")]
+mod replay;
 mod size;
 #[cfg(feature = "stack")]
 mod stack;
 pub(crate) mod value;
 
+#[cfg(all(feature = "key-rotation", feature = "provider"))]
+pub(crate) use self::credential::put_credential;
+#[cfg(feature = "retry")]
+pub use self::replay::{ReplayBody, ReplayBuffer};
 #[cfg(feature = "stack")]
 pub use self::stack::{
-    BoxedStackLayer, BoxedStackService, StackKeyRotationLayer, StackLayer, StackRetryLayer,
-    StackService, stack,
+    BoxedStackLayer, BoxedStackService, StackCircuitBreakerLayer, StackKeyRotationLayer,
+    StackLayer, StackRetryLayer, StackService, stack,
 };
 pub use self::{
     body::{ReadEnding, Report, ResponseBody},

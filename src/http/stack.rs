@@ -9,23 +9,27 @@ use tower::{ServiceExt, util::BoxCloneSyncService};
 use tower_layer::Layer;
 use tower_service::Service;
 
-use super::{Credential, Http};
 use crate::{
     call::{FactsLayer, Noted, RequestLayer, RequestOnly, WithFacts},
+    circuit_breaker::{CircuitBreaker, CircuitBreakerHandle, CircuitBreakerLayer},
     error::BoxError,
     key_rotation::{KeyPool, KeyRotation, KeyRotationHandle, KeyRotationLayer},
-    protocol::AssumeIdempotent,
-    provider::JsonFacts,
+    provider::{JsonFacts, Profile, Provider, ProviderLayer},
     retry::{Retry, RetryHandle, RetryLayer},
 };
 
 /// The retry layer of a [`StackLayer`].
-pub type StackRetryLayer = RetryLayer<AssumeIdempotent<Noted<Http>>>;
+pub type StackRetryLayer = RetryLayer<Noted<Profile>>;
 /// The key rotation of a [`StackLayer`].
-pub type StackKeyRotationLayer = KeyRotationLayer<Noted<Credential<Http>>>;
+pub type StackKeyRotationLayer = KeyRotationLayer<Noted<Profile>>;
+/// The circuit breaker of a [`StackLayer`].
+pub type StackCircuitBreakerLayer = CircuitBreakerLayer<Noted<Profile>>;
 /// What a [`StackLayer`] makes of a client.
 pub type StackService<S, R = JsonFacts> = WithFacts<
-    Retry<KeyRotation<RequestOnly<S>, Noted<Credential<Http>>>, AssumeIdempotent<Noted<Http>>>,
+    Retry<
+        KeyRotation<CircuitBreaker<RequestOnly<Provider<S>>, Noted<Profile>>, Noted<Profile>>,
+        Noted<Profile>,
+    >,
     R,
 >;
 /// What a boxed [`StackLayer`] makes of a client: one type, whatever the client is.
@@ -33,43 +37,50 @@ pub type BoxedStackService<Q, D> =
     BoxCloneSyncService<Request<Q>, Response<BoxBody<D, BoxError>>, BoxError>;
 
 /// The recommended layers before a client of a language model: the facts of a request are read
-/// once, failures are retried, and each attempt is sent with a key of the pool when its quotas
-/// allow.
+/// once, failures are retried, each attempt is sent with a key of the pool when its quotas allow,
+/// an endpoint that is down is not called, and each response is read once.
 ///
 /// ```text
-/// facts -> retry -> key rotation -> client
+/// facts -> retry -> key rotation -> circuit breaker -> provider -> client
 /// ```
 ///
 /// It is made of public layers alone; for another order, or with layers of one's own between,
 /// stack those.
 ///
+/// The breaker is one for all that the client calls. A pool whose scopes have endpoints of their
+/// own, of which one may be down alone, wants a
+/// [keyed one](crate::circuit_breaker::KeyedCircuitBreakerLayer) in a stack by hand, or
+/// [none](Self::circuit_breaker).
+///
 /// ```
 /// use http_body_util::Full;
 /// use tower::{Layer, ServiceExt};
 /// use tower_relay::{
-///     http::{Credential, Http, stack},
+///     http::stack,
 ///     key_rotation::{KeyPool, Scope, Source},
 ///     policy::Quota,
+///     provider::Profile,
 /// };
 ///
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), tower_relay::error::BoxError> {
 /// # let client = tower::service_fn(async |request: http::Request<Full<bytes::Bytes>>| {
-/// #     let key = request.headers()["x-api-key"].clone();
+/// #     let key = request.headers()["authorization"].clone();
 /// #     http::Response::builder().header("seen", key).body(Full::<bytes::Bytes>::from("{}"))
 /// # });
 /// let quota = Quota::builder().requests_per_minute(4_000).output_tokens_per_minute(80_000);
 /// let scope = Scope::new("org-a").quota(quota.build()?).key("a1", Source::value("secret"));
 /// let pool = KeyPool::builder().scope(scope).build()?;
 ///
-/// let x_api_key = http::HeaderName::from_static("x-api-key");
-/// let stack = stack(pool, Credential::header(Http, x_api_key));
+/// let stack = stack(pool, Profile::openai());
 /// let handle = stack.handle();
 /// let service = stack.layer(client);
 ///
 /// let body = Full::from(r#"{"model": "m", "max_tokens": 500}"#);
-/// let request = http::Request::post("http://localhost/v1/messages").body(body)?;
-/// assert_eq!(service.oneshot(request).await?.headers()["seen"], "secret");
+/// let request = http::Request::post("http://localhost/v1/chat/completions").body(body)?;
+/// let response = service.oneshot(request).await?;
+/// assert_eq!(response.headers()["seen"], "Bearer secret");
+/// drop(response);
 /// assert_eq!(handle.snapshot().completed(), 1);
 /// # Ok(())
 /// # }
@@ -80,28 +91,39 @@ pub struct StackLayer<R = JsonFacts> {
     facts: R,
     retry: StackRetryLayer,
     key_rotation: StackKeyRotationLayer,
+    circuit_breaker: StackCircuitBreakerLayer,
+    provider: ProviderLayer,
 }
 
-/// The recommended layers over `pool`, whose keys go where `credential` says.
-pub fn stack(pool: KeyPool, credential: Credential<Http>) -> StackLayer {
+/// The recommended layers over `pool` for the provider that `profile` knows: where its keys go,
+/// how it charges, what its errors and answers mean.
+pub fn stack(pool: KeyPool, profile: Profile) -> StackLayer {
     StackLayer {
-        facts: JsonFacts::new(),
-        retry: RetryLayer::http().noted().assume_idempotent(),
-        key_rotation: KeyRotationLayer::new(pool).protocol(credential).noted(),
+        facts: profile.facts(),
+        retry: RetryLayer::default().protocol(profile.clone()).noted(),
+        key_rotation: KeyRotationLayer::new(pool)
+            .protocol(profile.clone())
+            .noted(),
+        circuit_breaker: CircuitBreakerLayer::default()
+            .protocol(profile.clone())
+            .noted(),
+        provider: ProviderLayer::new(profile),
     }
 }
 
 impl<R> StackLayer<R> {
-    /// Reads the facts of requests with another reader. Default: [`JsonFacts::new`].
+    /// Reads the facts of requests with another reader. Default: [`Profile::facts`].
     pub fn facts<Q>(self, facts: Q) -> StackLayer<Q> {
         StackLayer {
             facts,
             retry: self.retry,
             key_rotation: self.key_rotation,
+            circuit_breaker: self.circuit_breaker,
+            provider: self.provider,
         }
     }
 
-    /// Changes the retry layer. Default: [`RetryLayer::http`] for calls that may be repeated.
+    /// Changes the retry layer. Default: [`RetryLayer::default`].
     ///
     /// ```
     /// # use tower_relay::{http::StackLayer, policy::{InvalidConfig, RetryPolicy}};
@@ -135,6 +157,43 @@ impl<R> StackLayer<R> {
         self
     }
 
+    /// Changes the circuit breaker. Default: [`CircuitBreakerLayer::default`].
+    ///
+    /// ```
+    /// use tower_relay::{
+    ///     http::StackLayer,
+    ///     policy::{InvalidConfig, breaker::{BreakerConfig, Mode}},
+    /// };
+    ///
+    /// # fn set(stack: StackLayer) -> Result<StackLayer, InvalidConfig> {
+    /// let config = BreakerConfig::builder().consecutive_failures(3).build()?;
+    /// let stack = stack.circuit_breaker(|layer| layer.config(config));
+    /// // Or leave it out.
+    /// stack.circuit_breaker_handle().set_mode(Mode::Disabled);
+    /// # Ok(stack)
+    /// # }
+    /// ```
+    pub fn circuit_breaker(
+        mut self,
+        change: impl FnOnce(StackCircuitBreakerLayer) -> StackCircuitBreakerLayer,
+    ) -> Self {
+        self.circuit_breaker = change(self.circuit_breaker);
+        self
+    }
+
+    /// Changes the layer that reads responses. Default: [`ProviderLayer::new`].
+    ///
+    /// ```
+    /// # use tower_relay::{http::StackLayer, provider::Hold};
+    /// # fn set(stack: StackLayer) -> StackLayer {
+    /// stack.provider(|layer| layer.hold(Hold::FirstEvent))
+    /// # }
+    /// ```
+    pub fn provider(mut self, change: impl FnOnce(ProviderLayer) -> ProviderLayer) -> Self {
+        self.provider = change(self.provider);
+        self
+    }
+
     /// A handle to the pool as it is set now: a later setting of the
     /// [`key_rotation`](Self::key_rotation) makes a new one.
     #[must_use]
@@ -146,6 +205,13 @@ impl<R> StackLayer<R> {
     #[must_use]
     pub fn retry_handle(&self) -> RetryHandle {
         self.retry.handle()
+    }
+
+    /// A handle to the breaker as it is set now: a later setting of the
+    /// [`circuit_breaker`](Self::circuit_breaker) makes a new one.
+    #[must_use]
+    pub fn circuit_breaker_handle(&self) -> CircuitBreakerHandle {
+        self.circuit_breaker.handle()
     }
 
     /// This stack with a service of one type, to be named in a struct: requests with bodies `Q`,
@@ -181,8 +247,8 @@ impl<S, R: Clone> Layer<S> for StackLayer<R> {
     type Service = StackService<S, R>;
 
     fn layer(&self, client: S) -> Self::Service {
-        let client = RequestLayer.layer(client);
-        let pooled = self.key_rotation.layer(client);
+        let client = RequestLayer.layer(self.provider.layer(client));
+        let pooled = self.key_rotation.layer(self.circuit_breaker.layer(client));
         FactsLayer::new(self.facts.clone()).layer(self.retry.layer(pooled))
     }
 }
@@ -192,6 +258,8 @@ impl<R> fmt::Debug for StackLayer<R> {
         f.debug_struct("StackLayer")
             .field("retry", &self.retry)
             .field("key_rotation", &self.key_rotation)
+            .field("circuit_breaker", &self.circuit_breaker)
+            .field("provider", &self.provider)
             .finish_non_exhaustive()
     }
 }

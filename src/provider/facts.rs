@@ -1,4 +1,4 @@
-//! The facts of a request, from its JSON.
+//! The facts of a request, from its JSON and its path.
 
 use std::{
     pin::Pin,
@@ -6,11 +6,11 @@ use std::{
 };
 
 use bytes::{Buf, BufMut};
-use http::Request;
+use http::{Method, Request};
 use http_body::Body;
-use serde::Deserialize;
-use serde_json::value::RawValue;
 
+use self::{affinity::Prompt, path::Path, question::Question};
+use super::{Charging, Profile};
 use crate::{
     call::{Facts, ReadFacts},
     http::{BytesPerToken, Deadline, input_tokens_by_size},
@@ -18,17 +18,30 @@ use crate::{
     policy::Cost,
 };
 
+mod affinity;
+mod path;
+mod question;
+
+pub use self::affinity::Affinity;
+
 /// Larger bodies are not parsed; the largest that providers accept are about half of it.
 const MOST_BYTES: usize = 64 << 20;
 /// Bodies in more pieces are not parsed, so that an endless one cannot hold up its caller.
 const MOST_FRAMES: usize = 1 << 16;
 
-/// Reads the facts of a call from its JSON body, once.
+/// Reads the facts of a call from its JSON body and its path, once.
 ///
-/// - cost: one request, the body's bytes as input tokens, and as output tokens the largest of
-///   `max_tokens`, `max_completion_tokens` and `max_output_tokens`, or the default; a request
-///   without a body is one request and no tokens;
-/// - model: `model`;
+/// - cost: what the [`Charging`] reserves for the body's bytes as input tokens and, as output
+///   tokens, the largest of `max_tokens`, `max_completion_tokens`, `max_output_tokens`,
+///   `generationConfig.maxOutputTokens` and `inferenceConfig.maxTokens`, or the default, for each
+///   of `n` or `generationConfig.candidateCount` answers; a request without a body is one request
+///   and no tokens;
+/// - output limit: the same maximum, where the request names one;
+/// - model: that of the path, of POSTs to `/models/{model}:{action}` (Gemini),
+///   `/model/{model}/{action}` (Bedrock) and `/deployments/{deployment}/..` (Azure), otherwise
+///   `model`;
+/// - streamed: `"stream": true`, or a path whose action is one of streams;
+/// - affinity: see [`Affinity`];
 /// - deadline: the extension [`Deadline`];
 /// - idempotency: idempotent, because asking a model twice changes nothing but the bill.
 ///
@@ -41,12 +54,30 @@ const MOST_FRAMES: usize = 1 << 16;
 /// its frames away.
 ///
 /// ```
-/// use tower_relay::{http::BytesPerToken, provider::JsonFacts};
+/// use bytes::Bytes;
+/// use http::Request;
+/// use http_body_util::Full;
+/// use tower_relay::{
+///     call::ReadFacts,
+///     http::BytesPerToken,
+///     policy::Unit,
+///     provider::{JsonFacts, Profile},
+/// };
 ///
-/// let facts = JsonFacts::new()
+/// let reader = JsonFacts::new()
+///     .charging(*Profile::openai().charging_rule())
 ///     .bytes_per_token(BytesPerToken::new(3.2)?)
 ///     .default_output_tokens(2_000);
-/// # Ok::<(), tower_relay::policy::InvalidConfig>(())
+///
+/// let body = r#"{"max_tokens": 500, "n": 2, "stream": true}"#;
+/// let path = "/openai/deployments/large/chat/completions";
+/// let facts = reader.read(&Request::post(path).body(Full::<Bytes>::from(body))?);
+/// assert_eq!(facts.model_name(), Some("large"));
+/// assert_eq!(facts.output_limit(), Some(1_000));
+/// assert!(facts.is_streamed());
+/// // OpenAI takes the larger of prompt and maximum, not their sum.
+/// assert_eq!(facts.cost().get(Unit::TOKENS), 1_000);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone, Copy, Debug)]
 #[must_use]
@@ -54,6 +85,8 @@ pub struct JsonFacts {
     bytes_per_token: BytesPerToken,
     default_output_tokens: u64,
     idempotency: Idempotency,
+    charging: Charging,
+    affinity: Affinity,
 }
 
 impl JsonFacts {
@@ -63,6 +96,8 @@ impl JsonFacts {
             bytes_per_token: BytesPerToken::DEFAULT,
             default_output_tokens: 1_024,
             idempotency: Idempotency::Idempotent,
+            charging: Charging::NEW,
+            affinity: Affinity::Prompt,
         }
     }
 
@@ -73,8 +108,9 @@ impl JsonFacts {
         self
     }
 
-    /// The output tokens of a request that names no maximum. Default: 1,024, more than most
-    /// answers have, so that the estimate errs towards waiting rather than towards a refusal.
+    /// The output tokens of an answer to a request that names no maximum. Default: 1,024, more
+    /// than most answers have, so that the estimate errs towards waiting rather than towards a
+    /// refusal.
     pub const fn default_output_tokens(mut self, tokens: u64) -> Self {
         self.default_output_tokens = tokens;
         self
@@ -86,6 +122,35 @@ impl JsonFacts {
         self.idempotency = idempotency;
         self
     }
+
+    /// What is made of the tokens at admission. Default: [`Charging::NEW`], their sum.
+    pub const fn charging(mut self, charging: Charging) -> Self {
+        self.charging = charging;
+        self
+    }
+
+    /// What makes two calls belong together. Default: [`Affinity::Prompt`].
+    pub const fn affinity(mut self, affinity: Affinity) -> Self {
+        self.affinity = affinity;
+        self
+    }
+}
+
+impl Profile {
+    /// A reader of facts that charges as this provider does.
+    ///
+    /// ```
+    /// use bytes::Bytes;
+    /// use http_body_util::Full;
+    /// use tower_relay::{call::ReadFacts, policy::Unit, provider::Profile};
+    ///
+    /// let request = http::Request::new(Full::<Bytes>::from(r#"{"max_tokens": 500}"#));
+    /// let facts = Profile::gemini().facts().read(&request);
+    /// assert_eq!(facts.cost().get(Unit::OUTPUT_TOKENS), 0, "only input counts");
+    /// ```
+    pub fn facts(&self) -> JsonFacts {
+        JsonFacts::new().charging(*self.charging_rule())
+    }
 }
 
 impl Default for JsonFacts {
@@ -96,62 +161,86 @@ impl Default for JsonFacts {
 
 impl<B: Body + Clone + Unpin> ReadFacts<Request<B>> for JsonFacts {
     fn read(&self, request: &Request<B>) -> Facts {
-        let facts = |cost| {
-            let facts = Facts::new(cost).idempotency(self.idempotency);
-            match request.extensions().get::<Deadline>() {
-                Some(deadline) => facts.deadline(deadline.instant()),
-                None => facts,
+        let path = match *request.method() {
+            Method::POST => Path::of(request.uri().path()),
+            _ => Path::default(),
+        };
+        let asked = if request.body().is_end_stream() {
+            None
+        } else {
+            let read = peek(request.body(), |bytes| self.ask(bytes));
+            Some(read.unwrap_or_else(|| Asked {
+                input_tokens: input_tokens_by_size(request, self.bytes_per_token),
+                ..Asked::default()
+            }))
+        };
+        let cost = match &asked {
+            None => Cost::REQUEST,
+            Some(asked) => {
+                let each = asked.max_tokens.unwrap_or(self.default_output_tokens);
+                let output = each.saturating_mul(asked.answers());
+                self.charging.reserve(asked.input_tokens, output)
             }
         };
-        if request.body().is_end_stream() {
-            return facts(Cost::REQUEST);
+        let mut facts = Facts::new(cost).idempotency(self.idempotency);
+        if let Some(deadline) = request.extensions().get::<Deadline>() {
+            facts = facts.deadline(deadline.instant());
         }
-        let read = peek(request.body(), |bytes| {
-            let question: Question<'_> = serde_json::from_slice(bytes).unwrap_or_default();
-            let input_tokens = self.bytes_per_token.tokens(bytes.len() as u64);
-            (question.model(), input_tokens, question.output_tokens())
-        });
-        let (model, input_tokens, output_tokens) = read.unwrap_or_else(|| {
-            let estimate = input_tokens_by_size(request, self.bytes_per_token);
-            (None, estimate, None)
-        });
-        let cost = Cost::REQUEST
-            .input_tokens(input_tokens)
-            .output_tokens(output_tokens.unwrap_or(self.default_output_tokens));
-        match model {
-            Some(model) => facts(cost).model(model),
-            None => facts(cost),
+        let asked = asked.unwrap_or_default();
+        if let Some(each) = asked.max_tokens {
+            facts = facts.max_tokens(each.saturating_mul(asked.answers()));
+        }
+        if asked.is_streamed || path.is_streamed {
+            facts = facts.streamed();
+        }
+        if let Some(hash) = asked.affinity {
+            facts = facts.affinity(hash);
+        }
+        match (path.model, asked.model) {
+            (Some(model), _) => facts.model(&*model),
+            (None, Some(model)) => facts.model(model),
+            (None, None) => facts,
         }
     }
 }
 
-/// What is read of the JSON; the rest is skipped without being kept. A field is kept as its
-/// text, so that one that makes no sense does not spoil the fields beside it.
-#[derive(Default, Deserialize)]
-struct Question<'a> {
-    #[serde(borrow)]
-    model: Option<&'a RawValue>,
-    #[serde(borrow)]
-    max_tokens: Option<&'a RawValue>,
-    #[serde(borrow)]
-    max_completion_tokens: Option<&'a RawValue>,
-    #[serde(borrow)]
-    max_output_tokens: Option<&'a RawValue>,
+/// What a body asks for.
+#[derive(Default)]
+struct Asked {
+    model: Option<String>,
+    input_tokens: u64,
+    max_tokens: Option<u64>,
+    answers: Option<u64>,
+    is_streamed: bool,
+    affinity: Option<u64>,
 }
 
-impl Question<'_> {
-    fn model(&self) -> Option<String> {
-        serde_json::from_str(self.model?.get()).ok()
+impl Asked {
+    fn answers(&self) -> u64 {
+        self.answers.unwrap_or(1)
     }
+}
 
-    fn output_tokens(&self) -> Option<u64> {
-        let maxima = [
-            self.max_tokens,
-            self.max_completion_tokens,
-            self.max_output_tokens,
-        ];
-        let number = |field: &RawValue| serde_json::from_str(field.get()).ok();
-        maxima.into_iter().flatten().filter_map(number).max()
+impl JsonFacts {
+    fn ask(&self, bytes: &[u8]) -> Asked {
+        let question: Question<'_> = serde_json::from_slice(bytes).unwrap_or_default();
+        let affinity = match self.affinity {
+            Affinity::Nothing => None,
+            Affinity::Session => question.session(),
+            Affinity::Prompt => question.session().or_else(|| {
+                let mut prompt = Prompt::default();
+                question.prompt().for_each(|part| prompt.add(part));
+                prompt.hash()
+            }),
+        };
+        Asked {
+            model: question.model(),
+            input_tokens: self.bytes_per_token.tokens(bytes.len() as u64),
+            max_tokens: question.output_tokens(),
+            answers: question.answers(),
+            is_streamed: question.is_streamed(),
+            affinity,
+        }
     }
 }
 

@@ -118,6 +118,7 @@ where
                     };
                     if outcome.is_success() && matches!(polled, Poll::Ready(Ok(_))) {
                         state.succeed(this.attempts);
+                        *this.kept = None;
                         this.step.set(Step::Done);
                         return polled;
                     }
@@ -140,6 +141,8 @@ where
                             if let (Ok(response), Some(_)) = (&mut result, outcome.hint()) {
                                 protocol.annotate(response, outcome);
                             }
+                            // Its body may still be on its way, and need no longer be kept.
+                            *this.kept = None;
                             this.step.set(Step::Done);
                             return Poll::Ready(result);
                         }

@@ -108,7 +108,10 @@
 //!
 //! # Known limits
 //!
-//! * What fails after the response began is not retried: the caller has seen its first byte.
+//! * What fails after the response began is not retried: the caller has seen its first byte. A
+//!   provider layer inside that holds heads back moves that instant.
+//! * A request body that is not `Clone` needs a [`Replay`] of its own; for streams of HTTP there is
+//!   `http::ReplayBuffer`.
 //! * The time an attempt takes is not bounded; put a timeout inside, and its error is a failure
 //!   like any other.
 //! * On the last attempt a layer inside is not waited out, because the request went with it.

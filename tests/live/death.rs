@@ -170,7 +170,7 @@ async fn dies_and_comes_back(format: Format, revive: impl Fn(&KeyRotationHandle)
     let provider = provider().await;
     let (retries, transitions) = (Notes::default(), Notes::default());
     let (on_retry, on_transition) = (retries.clone(), transitions.clone());
-    let stack = stack(pool(), format.credential())
+    let stack = stack(pool(), format.profile())
         .retry(|layer| layer.on_retry(move |event| on_retry.add(*event)))
         .key_rotation(|layer| layer.on_transition(move |change| on_transition.add(change.clone())));
     let handle = stack.handle();
@@ -257,10 +257,7 @@ async fn what_is_restored_is_found_by_single_calls() {
     let moment = Duration::from_millis(100);
     let provider = provider().await;
     let pool = builder().reprobe_rejected(moment).exhausted_rest(moment);
-    let stack = stack(
-        pool.build().expect("a valid pool"),
-        Format::Chat.credential(),
-    );
+    let stack = stack(pool.build().expect("a valid pool"), Format::Chat.profile());
     let handle = stack.handle();
     let service = stack.layer(ReadErrors(client()));
     let call = async || {
@@ -298,7 +295,7 @@ async fn what_is_restored_is_found_by_single_calls() {
 async fn a_call_that_every_key_refuses_ends_with_the_last_refusal() {
     for format in [Format::Messages, Format::Chat] {
         let provider = provider().await;
-        let stack = stack(pool(), format.credential());
+        let stack = stack(pool(), format.profile());
         let retries = stack.retry_handle();
         let service = stack.layer(ReadErrors(client()));
         for key in SCOPES.iter().flat_map(|(_, keys)| keys.iter()) {

@@ -5,7 +5,7 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
-use http::{HeaderName, Response};
+use http::Response;
 use http_body::Body;
 use http_body_util::{BodyExt, Either, Full};
 use hyper::body::Incoming;
@@ -17,8 +17,9 @@ use serde_json::Value;
 use tower::Service;
 use tower_relay::{
     error::BoxError,
-    http::{Credential, Http, classify_head},
+    http::classify_head,
     outcome::{Outcome, Verdict},
+    provider::Profile,
 };
 
 pub(crate) type Request = http::Request<Full<Bytes>>;
@@ -36,10 +37,10 @@ pub(crate) enum Format {
 }
 
 impl Format {
-    pub(crate) fn credential(self) -> Credential {
+    pub(crate) fn profile(self) -> Profile {
         match self {
-            Self::Messages => Credential::header(Http, HeaderName::from_static("x-api-key")),
-            Self::Chat => Credential::bearer(Http),
+            Self::Messages => Profile::anthropic(),
+            Self::Chat => Profile::openai(),
         }
     }
 

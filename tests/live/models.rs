@@ -72,7 +72,7 @@ async fn a_denied_model_takes_a_key_out_for_that_model_alone() {
         provider
             .deny_model_to_key(KEYS[0], "large", denial)
             .expect("a known key");
-        let stack = stack(pool(), format.credential());
+        let stack = stack(pool(), format.profile());
         let (handle, retries) = (stack.handle(), stack.retry_handle());
         let service = stack.layer(ReadErrors(client()));
         for _ in 0..12 {
@@ -122,7 +122,7 @@ async fn a_model_that_no_key_may_use_is_refused_as_the_server_refuses_it_then_by
                 .deny_model_to_key(key, "large", denial)
                 .expect("a known key");
         }
-        let stack = stack(pool(), format.credential());
+        let stack = stack(pool(), format.profile());
         let retries = stack.retry_handle();
         let service = stack.layer(ReadErrors(client()));
         let call = |model| send(&service, format.request(&provider.url(), model, false));
@@ -157,7 +157,7 @@ async fn many_calls_of_a_denied_model_at_once_ask_each_key_no_more_than_once_eac
             .deny_model_to_key(key, "large", Denial::Forbidden)
             .expect("a known key");
     }
-    let stack = stack(pool(), Format::Chat.credential());
+    let stack = stack(pool(), Format::Chat.profile());
     let handle = stack.handle();
     let service = stack.layer(ReadErrors(client()));
     let request = || Format::Chat.request(&provider.url(), "large", false);

@@ -13,9 +13,10 @@ use tokio::net::TcpListener;
 use tower::{Layer, Service, ServiceExt};
 use tower_relay::{
     error::BoxError,
-    http::{BoxedStackService, Credential, Endpoint, Http, StackLayer, stack},
+    http::{BoxedStackService, Endpoint, StackLayer, stack},
     key_rotation::{self, KeyPool, KeyPoolBuilder, KeyRotationHandle, Source},
     policy::{Quota, Unit},
+    provider::{CredentialHeader, Profile},
 };
 
 use crate::judge::{Format, ReadErrors, Request, client};
@@ -128,7 +129,7 @@ async fn answers_plain_and_streamed<S, B>(
 
 /// Either path takes either credential.
 fn one_place() -> StackLayer {
-    stack(two_keys(one_at_a_time()), Credential::bearer(Http))
+    stack(two_keys(one_at_a_time()), Profile::generic())
 }
 
 #[tokio::test]
@@ -159,7 +160,7 @@ async fn calls_from_many_tasks_are_all_answered_through_a_boxed_stack() {
     let provider = provider("org-a", &keys).await;
     let stack = stack(
         two_keys(Quota::builder().max_in_flight(4).build().expect("valid")),
-        Format::Chat.credential(),
+        Format::Chat.profile(),
     );
     let handle = stack.handle();
     let service = stack.boxed().layer(ReadErrors(client()));
@@ -197,7 +198,7 @@ async fn two_keys_of_one_scope_share_its_quota() {
         .burst(Unit::REQUESTS, 10)
         .build()
         .expect("a valid quota");
-    let stack = stack(two_keys(quota), Format::Messages.credential());
+    let stack = stack(two_keys(quota), Format::Messages.profile());
     let handle = stack.handle();
     let service = stack.layer(client());
     let mut calls: Vec<_> = (0..12)
@@ -236,7 +237,7 @@ async fn each_scope_is_asked_at_its_own_server() {
             .key("b1", Source::value("secret-b1"))
             .attach(at(&there)),
     ]);
-    let stack = stack(pool, Format::Chat.credential());
+    let stack = stack(pool, Format::Chat.profile());
     let service = stack.boxed().layer(ReadErrors(client()));
     let call = async || {
         // Nobody listens there.
@@ -316,15 +317,15 @@ async fn exactly_one_credential_arrives_also_when_it_is_the_second_try() {
     };
     for (credential, expected) in [
         (
-            Credential::bearer(Http),
+            CredentialHeader::Bearer,
             json!(["authorization", "Bearer secret-b1"]),
         ),
         (
-            Credential::header(Http, HeaderName::from_static("x-api-key")),
+            CredentialHeader::Named(header("x-api-key")),
             json!(["x-api-key", "secret-b1"]),
         ),
         (
-            Credential::header(Http, HeaderName::from_static("x-own-key")),
+            CredentialHeader::Named(header("x-own-key")),
             json!(["x-own-key", "secret-b1"]),
         ),
     ] {
@@ -336,7 +337,7 @@ async fn exactly_one_credential_arrives_also_when_it_is_the_second_try() {
                 .key("b1", Source::value("secret-b1"))
                 .attach(at("/two/", "2")),
         ]);
-        let stack = stack(pool, credential);
+        let stack = stack(pool, Profile::generic().credential(credential));
         let (handle, retries) = (stack.handle(), stack.retry_handle());
         let service = stack.boxed().layer(client());
         let mut request = Format::Chat.request("http://localhost:9", "m", false);

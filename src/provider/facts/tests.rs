@@ -79,6 +79,118 @@ fn a_request_without_a_body_costs_one_request() {
     assert_eq!(read("").cost(), Cost::REQUEST);
 }
 
+fn post(path: &str, body: &'static str) -> Facts {
+    let request = Request::post(path).body(Full::<Bytes>::from(body));
+    JsonFacts::new().read(&request.expect("it is a valid request"))
+}
+
+#[test]
+fn the_model_of_the_path_goes_before_that_of_the_body_and_only_a_post_has_one() {
+    let path = "/openai/deployments/large/chat/completions";
+    assert_eq!(post(path, "{\"model\":\"m\"}").model_name(), Some("large"));
+    assert_eq!(post("/v1/x", "{\"model\":\"m\"}").model_name(), Some("m"));
+    assert_eq!(post(path, "").model_name(), Some("large"));
+    assert_eq!(post(path, "").cost(), Cost::REQUEST);
+    assert_eq!(post(path, "no JSON").model_name(), Some("large"));
+    let get = Request::get(path).body(Full::<Bytes>::default());
+    let facts = JsonFacts::new().read(&get.expect("it is a valid request"));
+    assert_eq!(facts.model_name(), None);
+}
+
+#[test]
+fn the_maxima_inside_of_gemini_and_bedrock_count_and_so_does_the_number_of_answers() {
+    for (body, limit) in [
+        (r#"{"generationConfig":{"maxOutputTokens":70}}"#, Some(70)),
+        (
+            r#"{"generationConfig":{"maxOutputTokens":70,"candidateCount":3}}"#,
+            Some(210),
+        ),
+        (
+            r#"{"inferenceConfig":{"maxTokens":50,"temperature":1}}"#,
+            Some(50),
+        ),
+        (r#"{"max_tokens":7,"n":4}"#, Some(28)),
+        (r#"{"max_tokens":7,"n":0}"#, Some(7)),
+        (r#"{"max_tokens":7,"n":-1}"#, Some(7)),
+        (r#"{"max_tokens":7,"n":1025}"#, Some(7)),
+        (
+            r#"{"max_tokens":7,"n":1e99,"generationConfig":[],"inferenceConfig":"x"}"#,
+            Some(7),
+        ),
+        (
+            r#"{"max_tokens":18446744073709551615,"n":2}"#,
+            Some(u64::MAX),
+        ),
+        (r#"{"n":4}"#, None),
+    ] {
+        let facts = read(body);
+        assert_eq!(facts.output_limit(), limit, "{body}");
+        let expected = limit.unwrap_or(4 * 1_024);
+        assert_eq!(facts.cost().get(Unit::OUTPUT_TOKENS), expected, "{body}");
+    }
+}
+
+#[test]
+fn a_stream_is_known_by_the_body_or_by_the_path() {
+    assert!(read("{\"stream\":true}").is_streamed());
+    for body in [
+        "{\"stream\":false}",
+        "{\"stream\":\"true\"}",
+        "{\"stream\":1}",
+        "{}",
+    ] {
+        assert!(!read(body).is_streamed(), "{body}");
+    }
+    assert!(post("/v1beta/models/m:streamGenerateContent", "{}").is_streamed());
+    assert!(!post("/v1beta/models/m:generateContent", "{}").is_streamed());
+}
+
+#[test]
+fn the_first_session_that_is_named_is_the_affinity_and_else_the_prompts_beginning() {
+    let key = |body: &str| read(body).affinity_key();
+    let session = key(r#"{"session_id":"s"}"#);
+    assert!(session.is_some());
+    for body in [
+        r#"{"prompt_cache_key":"s","session_id":"t","user":"u"}"#,
+        r#"{"session_id":"s","metadata":{"user_id":"t"},"messages":["a"]}"#,
+        r#"{"metadata":{"user_id":"s"},"user":"t"}"#,
+        r#"{"user":"s","metadata":[7]}"#,
+        r#"{"user":"s","session_id":null,"prompt_cache_key":""}"#,
+    ] {
+        assert_eq!(key(body), session, "{body}");
+    }
+    let system = "x".repeat(2_000);
+    let chat = |system: &str, question: &str| {
+        key(&format!(
+            r#"{{"system":"{system}","messages":["{question}"]}}"#
+        ))
+    };
+    assert_eq!(
+        chat(&system, "a"),
+        chat(&system, "b"),
+        "they share a long beginning"
+    );
+    assert_ne!(chat("short", "a"), chat("short", "b"));
+    assert_eq!(key(r#"{"model":"m"}"#), None);
+    assert_eq!(read("no JSON").affinity_key(), None);
+    let nothing = JsonFacts::new().affinity(Affinity::Nothing);
+    let request = Request::new(Full::<Bytes>::from(r#"{"user":"s","prompt":"p"}"#));
+    assert_eq!(nothing.read(&request).affinity_key(), None);
+}
+
+#[test]
+fn a_profile_reserves_as_it_charges() {
+    let body = r#"{"max_tokens":500,"messages":"......................................"}"#;
+    let of = |profile: Profile| {
+        let request = Request::new(Full::<Bytes>::from(body));
+        profile.facts().read(&request).cost()
+    };
+    let input = (body.len() as u64).div_ceil(4);
+    assert_eq!(of(Profile::generic()), cost(input, 500));
+    assert_eq!(of(Profile::openai()), cost(input, 500 - input));
+    assert_eq!(of(Profile::gemini()), cost(input, 0));
+}
+
 #[test]
 fn settings_replace_the_defaults() -> Result<(), crate::policy::InvalidConfig> {
     let reader = JsonFacts::new()
@@ -179,7 +291,7 @@ proptest! {
     }
 
     #[test]
-    fn no_field_makes_it_panic(field in "max_tokens|model|x", value in "\\PC{0,40}") {
+    fn no_field_makes_it_panic(field in "max_tokens|model|n|generationConfig|metadata|system|x", value in "\\PC{0,40}") {
         let _ = read(&format!("{{\"{field}\":{value}}}"));
     }
 }

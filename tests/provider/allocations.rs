@@ -1,0 +1,74 @@
+//! What the layer allocates for a success: nothing.
+
+use std::{
+    pin::{Pin, pin},
+    task::{Context, Poll, Waker},
+};
+
+use bytes::Bytes;
+use http::{HeaderValue, Request, Response};
+use http_body::Body;
+use http_body_util::Full;
+use tower::{Layer, Service, service_fn};
+use tower_relay::provider::{Profile, ProviderLayer};
+
+fn now_or_never<F: Future>(future: F) -> F::Output {
+    match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(output) => output,
+        Poll::Pending => panic!("the future is not ready"),
+    }
+}
+
+/// Allocations of a call, and of the same call without the layer.
+fn count(body: &'static str, headers: &[(&'static str, &'static str)], read: bool) -> (u64, u64) {
+    let client = service_fn(|head: Response<()>| {
+        std::future::ready(Ok::<_, &str>(head.map(|()| Full::<Bytes>::from(body))))
+    });
+    let bare = service_fn(move |mut request: Request<Option<Response<()>>>| {
+        let head = request.body_mut().take().expect("sent once");
+        let mut client = client;
+        client.call(head)
+    });
+    let request = || {
+        let mut head = Response::new(());
+        for (name, value) in headers {
+            head.headers_mut()
+                .insert(*name, HeaderValue::from_static(value));
+        }
+        Request::new(Some(head))
+    };
+    fn drain<B: Body + Unpin>(mut body: B) {
+        let mut cx = Context::from_waker(Waker::noop());
+        while let Poll::Ready(Some(_)) = Pin::new(&mut body).poll_frame(&mut cx) {}
+    }
+    let mut layered = ProviderLayer::new(Profile::anthropic()).layer(bare);
+    let mut bare = bare;
+    let (first, second) = (request(), request());
+    let with = allocation_counter::measure(|| {
+        let response = now_or_never(layered.call(first)).expect("an answer");
+        if read {
+            drain(response.into_body());
+        }
+    });
+    let without = allocation_counter::measure(|| {
+        let response = now_or_never(bare.call(second)).expect("an answer");
+        if read {
+            drain(response.into_body());
+        }
+    });
+    (with.count_total, without.count_total)
+}
+
+#[test]
+fn a_success_costs_no_allocation_and_an_opaque_answer_none_to_its_end() {
+    let (with, without) = count("{}", &[("content-type", "application/json")], false);
+    assert_eq!(with, without);
+    let opaque = [
+        ("content-type", "application/json"),
+        ("content-encoding", "gzip"),
+    ];
+    let (with, without) = count("{\"usage\":{}}", &opaque, true);
+    assert_eq!(with, without);
+    let (with, without) = count("hello", &[], true);
+    assert_eq!(with, without);
+}

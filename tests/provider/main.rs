@@ -1,0 +1,13 @@
+//! The layer that reads responses, profiles as strategies, and request bodies that are replayed.
+#![cfg(feature = "full")]
+#![allow(
+    clippy::disallowed_methods,
+    reason = "tests read the paused clock and sleep on it"
+)]
+
+mod allocations;
+mod failures;
+mod passing;
+mod replay;
+mod strategies;
+mod support;
