@@ -13,6 +13,7 @@ use super::{Entry, Held, Resource, Spent, Waiting};
 use crate::{
     error::{BoxError, Rejected},
     outcome::{Completeness, Effect, Ending, Outcome, Verdict},
+    policy::Readings,
     protocol::{self, Guard, Protocol},
 };
 
@@ -35,6 +36,15 @@ pub(crate) trait Conduct: Resource + Sized {
         request: &mut Req,
     ) {
         let _ = (held, protocol, request);
+    }
+
+    /// Whether it keeps a quota that the server knows better.
+    const HEARS: bool = false;
+
+    /// Hears what the answer shows of the server's quotas, before [`learn`](Self::learn).
+    #[inline]
+    fn hear(held: &mut Held<Self>, readings: &Readings) {
+        let _ = (held, readings);
     }
 
     /// Hears how the call went when that is known, and says what that means to the layers
@@ -232,6 +242,9 @@ where
                         let mut held = held.take().expect("taken only when done");
                         this.state.set(State::Done);
                         let outcome = this.protocol.classify(Ok(&response));
+                        if R::HEARS {
+                            hear(&*this.protocol, &response, outcome, &mut held);
+                        }
                         if let Some(outcome) = R::learn(&mut held, &outcome) {
                             this.protocol.annotate(&mut response, outcome);
                         }
@@ -257,6 +270,27 @@ where
                 StateProj::Done => panic!("a call of a layer was polled after it was ready"),
             }
         }
+    }
+}
+
+/// Tells the resource what the answer shows of the server's quotas.
+// Inlined, so that a protocol that knows nothing of them costs nothing.
+#[inline(always)]
+fn hear<Req, Res, P: Protocol<Req, Res>, R: Conduct>(
+    protocol: &P,
+    response: &Res,
+    outcome: Outcome,
+    held: &mut Held<R>,
+) {
+    let readings = protocol.readings(response);
+    if !readings.is_empty() {
+        R::hear(
+            held,
+            &match outcome.verdict() {
+                Verdict::Throttled => readings.of_refusal(),
+                _ => readings,
+            },
+        );
     }
 }
 
