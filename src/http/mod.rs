@@ -109,7 +109,7 @@ mod classify;
 mod credential;
 #[cfg(feature = "key-rotation")]
 mod endpoint;
-mod hint;
+pub(crate) mod hint;
 mod layers;
 mod protocol;
 mod rejected;

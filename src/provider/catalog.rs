@@ -7,7 +7,7 @@ use http::{HeaderName, header};
 
 use super::{
     CachedInput, CachedShare, Charging, CredentialHeader, Errors, Failures, Output, Profile,
-    Reserved, Rule, Settlement, errors::Daily,
+    RateHeaders, Reserved, Rule, Settlement, errors::Daily,
 };
 use crate::outcome::Verdict;
 
@@ -35,13 +35,15 @@ impl Profile {
     /// assert_ne!(older.credential_header(), Profile::anthropic().credential_header());
     /// ```
     pub fn anthropic() -> Self {
-        profile("anthropic").charging(
-            Charging::NEW
-                .cached_input(CachedInput::Exempt)
-                .cached_share(CachedShare::Beside)
-                .output(Output::AsProduced)
-                .failures(Failures::Free),
-        )
+        profile("anthropic")
+            .rate_headers(RateHeaders::anthropic())
+            .charging(
+                Charging::NEW
+                    .cached_input(CachedInput::Exempt)
+                    .cached_share(CachedShare::Beside)
+                    .output(Output::AsProduced)
+                    .failures(Failures::Free),
+            )
     }
 
     /// Anthropic's older models (Haiku 3.5 and before), for which reads of the cache count like
@@ -67,11 +69,13 @@ impl Profile {
     /// is not given back when less was used, and calls that fail count as well. Cached input
     /// counts.
     pub fn openai() -> Self {
-        profile("openai").charging(
-            Charging::NEW
-                .reservation(Reserved::Larger)
-                .settlement(Settlement::Stands),
-        )
+        profile("openai")
+            .rate_headers(RateHeaders::openai())
+            .charging(
+                Charging::NEW
+                    .reservation(Reserved::Larger)
+                    .settlement(Settlement::Stands),
+            )
     }
 
     /// Azure OpenAI: one quota of tokens per deployment; the estimate of the prompt and the
@@ -81,6 +85,7 @@ impl Profile {
     pub fn azure_openai() -> Self {
         profile("azure-openai")
             .credential(named("api-key"))
+            .rate_headers(RateHeaders::azure_openai())
             .charging(Charging::NEW.settlement(Settlement::Stands))
     }
 
@@ -132,16 +137,19 @@ impl Profile {
         ]);
         profile("groq")
             .errors(errors)
+            .rate_headers(RateHeaders::groq())
             .charging(Charging::NEW.cached_input(CachedInput::Exempt))
     }
 
     /// Mistral: quotas per workspace, of requests a second and tokens a minute and month. Nothing
     /// is documented of how it charges, so everything counts.
     pub fn mistral() -> Self {
-        profile("mistral").errors(Errors::default().of_provider([
-            Rule::code("1300", Verdict::Throttled),
-            Rule::code("3505", Verdict::Overloaded),
-        ]))
+        profile("mistral")
+            .rate_headers(RateHeaders::mistral())
+            .errors(Errors::default().of_provider([
+                Rule::code("1300", Verdict::Throttled),
+                Rule::code("3505", Verdict::Overloaded),
+            ]))
     }
 
     /// DeepSeek: no fixed quotas but a limit of calls in flight that shrinks with the balance.

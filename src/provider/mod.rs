@@ -122,7 +122,7 @@ pub use self::{
     future::ResponseFuture,
     layer::{Hold, ProviderLayer},
     profile::{CredentialHeader, Profile},
-    rate_headers::RateHeaders,
+    rate_headers::{RateHeader, RateHeaders, ResetForm},
     service::Provider,
     tokens::TokenUsage,
 };

@@ -10,6 +10,7 @@ use crate::{
     error::BoxError,
     http::{self as relay_http, Report, Reported},
     outcome::{Idempotency, Outcome},
+    policy::Readings,
     protocol::{Guard, Protocol},
 };
 #[cfg(feature = "key-rotation")]
@@ -19,7 +20,8 @@ use crate::{key_rotation::Key, provider::CredentialHeader};
 /// [`Reported`], with calls that may be repeated, because asking a model twice changes nothing but
 /// the bill, and with the picked key where the provider expects it.
 ///
-/// An outcome that a layer inside has put beside a response counts; the head of a failure that
+/// What the provider's headers show of its quotas corrects the buckets of a rate limit or key
+/// rotation. An outcome that a layer inside has put beside a response counts; the head of a failure that
 /// has none is read as the profile reads it.
 ///
 /// ```
@@ -85,6 +87,10 @@ impl<Q, B: Body + Report> Protocol<Request<Q>, Response<B>> for Profile {
             }
             result => Protocol::<Request<Q>, _>::classify(&Reported, result),
         }
+    }
+
+    fn readings(&self, response: &Response<B>) -> Readings {
+        Self::readings(self, response.headers())
     }
 
     fn annotate(&self, response: &mut Response<B>, outcome: Outcome) {
