@@ -133,10 +133,9 @@ impl Pool {
         self.events += 1;
         let state = &mut self.lanes[lane as usize];
         let bucket = state.bucket.as_mut();
-        let reserved_at = bucket.map(|bucket| {
-            // Kept as the instant alone: a pick is moved on the hot path, and knows its cost.
-            bucket.take_late(&ask.cost, at, now).at()
-        });
+        let is_reserved = bucket.is_some();
+        // Kept as the instant alone: a pick is moved on the hot path, and knows its cost.
+        let taken_at = bucket.map_or(now, |bucket| bucket.take_late(&ask.cost, at, now).at());
         state.in_flight += 1;
         state.reference = ask.cost;
         state.last_taken = self.taken;
@@ -147,6 +146,7 @@ impl Pool {
         let rests = state.rests;
         let is_spaced = !state.gap.is_zero() || state.relapses > 0;
 
+        let mark = self.enter_breaker(key, now);
         let (key_generation, is_trial) = {
             let key = &mut self.keys[key as usize];
             key.in_flight += 1;
@@ -174,7 +174,8 @@ impl Pool {
         }
         Pick {
             ask: *ask,
-            reserved_at,
+            taken_at,
+            is_reserved,
             scope: scope_index,
             lane,
             key,
@@ -184,6 +185,7 @@ impl Pool {
             probe,
             is_trial,
             is_spaced,
+            mark,
         }
     }
 
@@ -196,8 +198,8 @@ impl Pool {
     /// [`TokenBucket::observe`](crate::policy::TokenBucket::observe).
     pub fn observe(&mut self, pick: &Pick, seen: &Readings, now: Timestamp) {
         let lane = &mut self.lanes[pick.lane as usize];
-        if let (Some(bucket), Some(at)) = (&mut lane.bucket, pick.reserved_at) {
-            let reservation = Reservation::again(pick.ask.cost, at);
+        if let (Some(bucket), true) = (&mut lane.bucket, pick.is_reserved) {
+            let reservation = Reservation::again(pick.ask.cost, pick.taken_at);
             if bucket.observe(&reservation, seen, now) {
                 self.place(pick.lane, now);
             }
@@ -215,8 +217,8 @@ impl Pool {
                 self.strategy,
                 Strategy::LeastInFlight | Strategy::LeastRecentlyUsed
             );
-        if let (Some(bucket), Some(at)) = (&mut lane.bucket, pick.reserved_at) {
-            let reservation = Reservation::again(pick.ask.cost, at);
+        if let (Some(bucket), true) = (&mut lane.bucket, pick.is_reserved) {
+            let reservation = Reservation::again(pick.ask.cost, pick.taken_at);
             is_moved |= settlement != Settlement::AsReserved;
             match settlement {
                 Settlement::Unsent => bucket.refund(reservation, now),
@@ -232,7 +234,7 @@ impl Pool {
         if lane.is_removed && lane.in_flight == 0 {
             self.free_lanes.push(pick.lane);
         }
-        self.release_key(&pick);
+        self.release_key(&pick, now);
         let scope = &mut self.scopes[pick.scope as usize];
         scope.in_flight -= 1;
         if scope.access == Access::Removed && scope.in_flight == 0 {
