@@ -111,8 +111,10 @@
 
 mod access;
 mod answer;
+mod books;
 mod bucket;
 mod builder;
+mod charging;
 mod clock;
 mod config;
 mod counters;
@@ -122,13 +124,22 @@ mod provider;
 mod quota;
 mod request;
 mod server;
+mod service;
 mod state;
+mod window;
 mod wire;
 
 pub use self::{
+    answer::AnswerBody,
+    books::{Book, Books},
     builder::Builder,
-    config::{Capacity, Denial, Faults, InvalidConfig, Latency, Limits, Scope},
+    charging::ChargingRule,
+    config::{Capacity, Denial, Faults, InvalidConfig, Latency, LimitHeaders, Limits, Scope},
     counters::Counters,
     provider::Provider,
-    request::{DEFAULT_OUTPUT_TOKENS, MAX_BODY_BYTES, MAX_OUTPUT_TOKENS, count_input_tokens},
+    request::{
+        DEFAULT_OUTPUT_TOKENS, MAX_BODY_BYTES, MAX_OUTPUT_TOKENS, MODEL_OUTPUT_TOKENS,
+        count_input_tokens,
+    },
+    service::ProviderService,
 };
