@@ -32,7 +32,7 @@ use tower_relay_benches::{Bare, Request, ample, call, nanos, request};
 const TIMES: u32 = 20_000;
 
 /// Name, the figure that must be kept, and the one aimed at.
-const CASES: [(&str, Option<(u32, u32)>); 9] = [
+const CASES: [(&str, Option<(u32, u32)>); 11] = [
     ("bare", None),
     ("rate limit, until the body ends", Some((95, 70))),
     ("rate limit, three dimensions", None),
@@ -40,8 +40,10 @@ const CASES: [(&str, Option<(u32, u32)>); 9] = [
     ("retry and rate limit", None),
     ("key rotation, until the body ends", Some((150, 120))),
     ("key rotation, rate limit, slots", None),
-    ("circuit breaker, until the body ends", Some((85, 70))),
-    ("retry, rate limit, breaker, adaptive", Some((320, 320))),
+    ("circuit breaker, until the body ends", Some((85, 60))),
+    ("retry, rate limit, breaker, adaptive", Some((320, 250))),
+    ("adaptive, until the body ends", Some((120, 90))),
+    ("retry, all five", Some((450, 300))),
 ];
 
 /// Runs `work` on the service of a case.
@@ -73,13 +75,21 @@ fn with_case<T>(case: usize, work: impl FnOnce(&mut dyn FnMut(Request)) -> T) ->
                 .layer(Bare),
         )),
         7 => work(&mut calls(breaker().layer(Bare))),
-        _ => {
-            let bounds = Bounds::new(1..=200).expect("valid bounds");
-            let adaptive = AdaptiveConcurrencyLayer::http(SizedVegas::new(bounds));
-            let inner = limit().layer(adaptive.layer(breaker().layer(Bare)));
+        8 => {
+            let inner = limit().layer(adaptive().layer(breaker().layer(Bare)));
             work(&mut calls(RetryLayer::http().layer(inner)))
         }
+        9 => work(&mut calls(adaptive().layer(Bare))),
+        _ => {
+            let inner = rotation().layer(limit().layer(breaker().layer(Bare)));
+            work(&mut calls(RetryLayer::http().layer(adaptive().layer(inner))))
+        }
     }
+}
+
+fn adaptive() -> AdaptiveConcurrencyLayer<Http> {
+    let bounds = Bounds::new(1..=200).expect("valid bounds");
+    AdaptiveConcurrencyLayer::http(SizedVegas::new(bounds))
 }
 
 fn breaker() -> CircuitBreakerLayer<Http> {

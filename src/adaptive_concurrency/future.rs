@@ -91,6 +91,7 @@ impl Guard for Permit {
 
 impl Conduct for Limiter {
     const LAYER: &'static str = "adaptive concurrency";
+    const LEARNS: bool = true;
 
     type Permit = Permit;
 

@@ -63,6 +63,7 @@ where
     }
 
     fn call(&mut self, request: Req) -> Self::Future {
+        let _step = clock::Step::inward();
         let deadline = self.protocol.deadline(&request).map(clock::timestamp);
         let entry = self.admission.enter(|_| (), deadline);
         ResponseFuture::new(entry, &mut self.inner, request, self.protocol.clone())

@@ -132,7 +132,7 @@ impl<R: Resource> Admission<R> {
         ask: impl FnOnce(&mut R) -> R::Ask,
         deadline: Option<Timestamp>,
     ) -> Entry<R> {
-        let now = clock::now();
+        let now = clock::now_shared();
         let mut queue = self.lock();
         let ask = ask(&mut queue.resource);
         if let Some(held) = self.try_enter(&mut queue, &ask, deadline, now) {
@@ -576,12 +576,13 @@ impl<R: Resource> Held<R> {
         tell: impl FnOnce(&mut R, &mut R::Grant, Timestamp) -> T,
     ) -> Option<T> {
         let grant = self.grant.as_mut()?;
-        let now = clock::now();
-        let told = self.admission.with(|queue, wake| {
-            let result = tell(&mut queue.resource, grant, now);
-            queue.pass(now, wake);
-            result
-        });
+        let now = clock::now_shared();
+        let mut queue = self.admission.lock();
+        let told = tell(&mut queue.resource, grant, now);
+        if queue.waiting() > 0 || queue.resource.has_notice() {
+            drop(queue);
+            self.admission.with(|queue, wake| queue.pass(now, wake));
+        }
         Some(told)
     }
 
@@ -633,7 +634,18 @@ impl<R: Resource> Held<R> {
 }
 
 impl<R: Resource> Drop for Held<R> {
+    #[inline]
     fn drop(&mut self) {
+        if self.grant.is_some() {
+            self.give_up();
+        }
+    }
+}
+
+impl<R: Resource> Held<R> {
+    /// Releases what nobody has finished.
+    #[inline(never)]
+    fn give_up(&mut self) {
         let (spent, verdict) = match self.progress {
             Progress::Granted => (Spent::Nothing, None),
             Progress::Sent => (Spent::AS_RESERVED, None),

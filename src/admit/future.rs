@@ -11,6 +11,7 @@ use tower_service::Service;
 
 use super::{Entry, Held, Resource, Spent, Waiting};
 use crate::{
+    clock,
     error::{BoxError, Rejected},
     outcome::{Completeness, Effect, Ending, Outcome, Verdict},
     protocol::{self, Guard, Protocol},
@@ -20,6 +21,9 @@ use crate::{
 pub(crate) trait Conduct: Resource + Sized {
     /// What such a layer calls itself.
     const LAYER: &'static str;
+
+    /// Whether it hears how calls went when that is known, and so asks for the time.
+    const LEARNS: bool = false;
 
     /// What lives as long as the answer.
     type Permit: Guard;
@@ -226,38 +230,58 @@ where
                     let held = Some(held);
                     this.state.set(State::Called { future, held });
                 }
-                StateProj::Called { future, held } => match future.poll(cx) {
-                    Poll::Pending => return Poll::Pending,
-                    Poll::Ready(Ok(mut response)) => {
-                        let mut held = held.take().expect("taken only when done");
-                        this.state.set(State::Done);
-                        let outcome = this.protocol.classify(Ok(&response));
-                        if let Some(outcome) = R::learn(&mut held, &outcome) {
-                            this.protocol.annotate(&mut response, outcome);
-                        }
-                        if outcome.verdict() == Verdict::RefusedLocally {
-                            // A refusal that a layer inside has made a response of.
-                            held.finish(Spent::Nothing, None);
-                        }
-                        held.answered(outcome.verdict());
-                        let permit = R::permit(Permit { held });
-                        return Poll::Ready(Ok(this.protocol.hold(response, permit)));
+                StateProj::Called { future, held } => {
+                    assert!(held.is_some(), "{POLLED_AGAIN}");
+                    let _step = R::LEARNS.then(clock::Step::outward);
+                    // Looked at where it is and moved once: a response is large.
+                    let mut polled = future.poll(cx);
+                    let Poll::Ready(result) = &mut polled else {
+                        return Poll::Pending;
+                    };
+                    let mut held = held.take().expect("it is there above");
+                    if let Ok(response) = result {
+                        answer(&mut held, &*this.protocol, response);
                     }
-                    Poll::Ready(Err(error)) => {
-                        let held = held.take().expect("taken only when done");
-                        this.state.set(State::Done);
-                        return Poll::Ready(Err(give_back(&*this.protocol, error.into(), held)));
-                    }
-                },
+                    return match polled {
+                        Poll::Ready(Ok(response)) => {
+                            let permit = R::permit(Permit { held });
+                            Poll::Ready(Ok(this.protocol.hold(response, permit)))
+                        }
+                        Poll::Ready(Err(error)) => {
+                            Poll::Ready(Err(give_back(&*this.protocol, error.into(), held)))
+                        }
+                        Poll::Pending => Poll::Pending,
+                    };
+                }
                 StateProj::Failed { error } => {
                     let error = error.take().expect("taken only when done");
                     this.state.set(State::Done);
                     return Poll::Ready(Err(error));
                 }
-                StateProj::Done => panic!("a call of a layer was polled after it was ready"),
+                StateProj::Done => panic!("{POLLED_AGAIN}"),
             }
         }
     }
+}
+
+const POLLED_AGAIN: &str = "a call of a layer was polled after it was ready";
+
+/// Tells the guard how the answer begins.
+#[inline(always)]
+fn answer<Req, Res, P: Protocol<Req, Res>, R: Conduct>(
+    held: &mut Held<R>,
+    protocol: &P,
+    response: &mut Res,
+) {
+    let outcome = protocol.classify(Ok(response));
+    if let Some(outcome) = R::learn(held, &outcome) {
+        protocol.annotate(response, outcome);
+    }
+    if outcome.verdict() == Verdict::RefusedLocally {
+        // A refusal that a layer inside has made a response of.
+        held.finish(Spent::Nothing, None);
+    }
+    held.answered(outcome.verdict());
 }
 
 /// Releases the guard of a call that failed without a response.

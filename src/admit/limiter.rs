@@ -171,7 +171,7 @@ impl Resource for Limiter {
             slot: self.slots.take(ask, at, now),
             sent: now,
             in_flight: self.in_flight,
-            limit: self.limit().map_or(usize::MAX, NonZeroUsize::get),
+            limit: self.slots.limit(),
             generation: self.generation,
             is_early: when == When::FirstByte,
             is_recorded: when == When::Never,

@@ -37,6 +37,12 @@ impl Slots {
         }
     }
 
+    /// `usize::MAX` is no limit.
+    #[inline]
+    pub(super) const fn limit(&self) -> usize {
+        self.limit
+    }
+
     #[inline]
     fn is_full(&self) -> bool {
         self.taken >= self.limit

@@ -70,7 +70,7 @@ impl Shared {
         };
         Ok(Pass {
             entry: Some((Arc::clone(self), Ticket::counted(generation))),
-            sent: self.config().times_calls().then(clock::now),
+            sent: self.config().times_calls().then(clock::now_shared),
         })
     }
 
@@ -258,7 +258,7 @@ impl Pass {
     /// Takes in how the call went as far as its head tells.
     #[inline]
     pub(super) fn report(mut self, outcome: &Outcome) -> Watch {
-        let now = clock::now();
+        let now = clock::now_shared();
         let (shared, ticket) = self.entry.take().expect("it is reported once");
         let first_byte = self.sent.map_or(Duration::ZERO, |sent| now.since(sent));
         let signal = Signal::of(outcome, first_byte);

@@ -4,7 +4,7 @@ use std::{
     fmt,
     marker::PhantomData,
     pin::Pin,
-    task::{Context, Poll, ready},
+    task::{Context, Poll},
     thread,
 };
 
@@ -109,11 +109,11 @@ pin_project! {
         G: Guard,
         R: ReadEnding<B>,
     {
+        // None while this is dropped, when the body goes first: a place is free when the stream
+        // that held it is closed, not before.
         #[pin]
-        body: B,
-        // Declared after the body, and so dropped after it: a place is free when the stream that
-        // held it is closed, not before.
-        guard: LastWord<G>,
+        body: Option<B>,
+        guard: Option<G>,
         reader: PhantomData<fn() -> R>,
     }
 
@@ -122,11 +122,17 @@ pin_project! {
         G: Guard,
         R: ReadEnding<B>,
     {
+        #[inline]
         fn drop(this: Pin<&mut Self>) {
-            let this = this.project();
+            let mut this = this.project();
             // A body that has just panicked is not asked anything, and the guard is neutral.
-            if !thread::panicking() {
-                this.guard.ending = Some(R::read_ending(&this.body).unwrap_or_default());
+            if this.guard.is_none() || thread::panicking() {
+                return;
+            }
+            let seen = this.body.as_ref().get_ref().as_ref().and_then(R::read_ending);
+            this.body.set(None);
+            if let Some(guard) = this.guard.take() {
+                guard.finish(seen.unwrap_or_default());
             }
         }
     }
@@ -138,31 +144,28 @@ where
     R: ReadEnding<B>,
 {
     /// `body` with `guard` in it, or `body` alone if it has ended already.
-    #[inline]
+    #[inline(always)]
     pub fn new(body: B, guard: G) -> Self
     where
         B: Body,
     {
-        let guard = match body.is_end_stream() {
-            true => {
-                guard.finish(End::Clean.of::<B, R>(&body));
-                None
-            }
-            false => Some(guard),
+        let guard = if body.is_end_stream() {
+            guard.finish(End::Clean.of::<B, R>(&body));
+            None
+        } else {
+            Some(guard)
         };
         Self {
-            body,
-            guard: LastWord {
-                guard,
-                ending: None,
-            },
+            body: Some(body),
+            guard,
             reader: PhantomData,
         }
     }
 
     /// The body inside.
+    #[inline]
     pub const fn inner(&self) -> &B {
-        &self.body
+        self.body.as_ref().expect(WITH_BODY)
     }
 }
 
@@ -179,29 +182,30 @@ where
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
-        let mut this = self.project();
-        let frame = ready!(this.body.as_mut().poll_frame(cx));
-        if this.guard.guard.is_some() {
-            let body = this.body.as_ref().get_ref();
-            let end = match &frame {
+        let this = self.project();
+        let mut body = this.body.as_pin_mut().expect(WITH_BODY);
+        let polled = body.as_mut().poll_frame(cx);
+        if let (Poll::Ready(frame), true) = (&polled, this.guard.is_some()) {
+            let body = body.as_ref().get_ref();
+            let end = match frame {
                 Some(Ok(frame)) if frame.is_trailers() || body.is_end_stream() => End::Clean,
-                Some(Ok(_)) => return Poll::Ready(frame),
+                Some(Ok(_)) => return polled,
                 Some(Err(_)) => End::Broken,
                 None => End::Clean,
             };
-            if let Some(guard) = this.guard.guard.take() {
+            if let Some(guard) = this.guard.take() {
                 guard.finish(end.of::<B, R>(body));
             }
         }
-        Poll::Ready(frame)
+        polled
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        self.inner().is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        self.inner().size_hint()
     }
 }
 
@@ -212,7 +216,7 @@ where
     R: ReadEnding<B>,
 {
     fn report(&self) -> Ending {
-        self.body.report()
+        self.inner().report()
     }
 }
 
@@ -224,25 +228,13 @@ where
 {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ResponseBody")
-            .field("body", &self.body)
-            .field("guarded", &self.guard.guard.is_some())
+            .field("body", self.inner())
+            .field("guarded", &self.guard.is_some())
             .finish()
     }
 }
 
-/// A guard, and what it will hear when it is dropped before its end.
-struct LastWord<G: Guard> {
-    guard: Option<G>,
-    ending: Option<Ending>,
-}
-
-impl<G: Guard> Drop for LastWord<G> {
-    fn drop(&mut self) {
-        if let (Some(guard), Some(ending)) = (self.guard.take(), self.ending) {
-            guard.finish(ending);
-        }
-    }
-}
+const WITH_BODY: &str = "only the destructor takes the body";
 
 /// How a body that was polled came to its end.
 enum End {

@@ -96,6 +96,7 @@ impl Guard for Permit {
 
 impl Conduct for Pooled {
     const LAYER: &'static str = "key rotation";
+    const LEARNS: bool = true;
 
     type Permit = Permit;
 

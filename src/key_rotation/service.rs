@@ -59,6 +59,7 @@ where
     }
 
     fn call(&mut self, request: Req) -> Self::Future {
+        let _step = clock::Step::inward();
         let deadline = self.protocol.deadline(&request).map(clock::timestamp);
         let cost = self.protocol.cost(&request);
         let model = self.protocol.model(&request);

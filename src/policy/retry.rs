@@ -308,6 +308,12 @@ impl Attempts {
         }
     }
 
+    /// Notes whether the request may be sent twice, for callers who look only when an attempt
+    /// has failed.
+    pub const fn set_idempotency(&mut self, idempotency: Idempotency) {
+        self.idempotency = idempotency;
+    }
+
     /// Notes that the request cannot be sent again.
     pub const fn not_replayable(&mut self) {
         self.replayable = false;

@@ -294,8 +294,10 @@ impl Dimension {
         match self.limit.shape {
             Shape::Continuous { .. } => {
                 let elapsed = now.as_nanos().saturating_sub(self.updated.as_nanos());
-                let drained = i128::from(elapsed).saturating_mul(i128::from(self.limit.amount));
-                self.spent.saturating_sub(drained).max(0)
+                // Two words' product fits in two words, and what is spent is never negative.
+                let drained = u128::from(elapsed) * u128::from(self.limit.amount);
+                let left = self.spent.unsigned_abs().saturating_sub(drained);
+                left as i128
             }
             Shape::Window { .. } if now >= self.resets_at => 0,
             Shape::Window { .. } => self.spent,

@@ -220,3 +220,6 @@ impl Default for Charging {
         Self::NEW
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -63,6 +63,7 @@ where
     }
 
     fn call(&mut self, request: Req) -> Self::Future {
+        let _step = clock::Step::inward();
         let entry = enter(&self.admission, &self.protocol, &request);
         ResponseFuture::new(entry, &mut self.inner, request, self.protocol.clone())
     }

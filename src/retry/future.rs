@@ -105,27 +105,26 @@ where
         loop {
             match this.step.as_mut().project() {
                 StepProjection::Calling { attempt } => {
-                    let (mut result, outcome) = match attempt.poll(cx) {
+                    // Looked at where it is: a response is large.
+                    let polled = attempt.poll(cx).map_err(Into::into);
+                    let outcome = match &polled {
                         Poll::Pending => {
                             // Until it waits, no time has passed and no clock is needed.
                             this.attempts.start(clock::now);
                             return Poll::Pending;
                         }
-                        Poll::Ready(Ok(response)) => {
-                            let outcome = protocol.classify(Ok(&response));
-                            if outcome.is_success() {
-                                state.succeed(this.attempts);
-                                this.step.set(Step::Done);
-                                return Poll::Ready(Ok(response));
-                            }
-                            (Ok(response), outcome)
-                        }
-                        Poll::Ready(Err(error)) => {
-                            let error = error.into();
-                            let outcome = protocol::classify_failure(protocol, &error);
-                            (Err(error), outcome)
-                        }
+                        Poll::Ready(Ok(response)) => protocol.classify(Ok(response)),
+                        Poll::Ready(Err(error)) => protocol::classify_failure(protocol, error),
                     };
+                    if outcome.is_success() && matches!(polled, Poll::Ready(Ok(_))) {
+                        state.succeed(this.attempts);
+                        this.step.set(Step::Done);
+                        return polled;
+                    }
+                    let mut result = ready!(polled);
+                    if let Some(kept) = this.kept {
+                        this.attempts.set_idempotency(protocol.idempotency(kept));
+                    }
                     if !this
                         .kept
                         .as_ref()

@@ -10,6 +10,7 @@ use super::{CloneReplay, Replay, ResponseFuture, layer::Shared};
 use crate::{
     clock,
     error::BoxError,
+    outcome::Idempotency,
     policy::{Attempts, Timestamp},
     protocol::{Plain, Protocol},
 };
@@ -56,12 +57,17 @@ where
         } = &*self.shared;
         let request = replay.prepare(request);
         let deadline = protocol.deadline(&request).map(clock::timestamp);
-        let attempts = Attempts::new(Timestamp::MAX, deadline, protocol.idempotency(&request));
+        let mut attempts = Attempts::new(Timestamp::MAX, deadline, Idempotency::Unknown);
         let resends = protocol.resends(&request);
         let kept = self.shared.keep(&attempts, &request);
+        if kept.is_none() {
+            // Of a copy it is asked when an attempt has failed: most never do.
+            attempts.set_idempotency(protocol.idempotency(&request));
+        }
         // The instance that was polled ready is called; later attempts ask a clone of it.
-        let first = self.inner.call(request);
         let (service, shared) = (self.inner.clone(), self.shared.clone());
+        // Last, so that the attempt is made where it stays.
+        let first = self.inner.call(request);
         ResponseFuture::new(first, service, shared, attempts, kept, resends)
     }
 }
