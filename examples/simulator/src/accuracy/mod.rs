@@ -85,3 +85,6 @@ fn judge(rows: &[Row], arguments: &Arguments) -> Vec<Verdict> {
         .map(|(row, runs)| Verdict::new(row, runs.to_vec()))
         .collect()
 }
+
+#[cfg(test)]
+mod tests;
