@@ -5,6 +5,7 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use std::{
     convert::Infallible,
+    fmt,
     future::Future,
     pin::Pin,
     task::{Context, Poll, ready},
@@ -13,17 +14,63 @@ use tokio::time::Sleep;
 
 /// Into how many deltas a stream is cut at most, so that a long answer does not need a timer per
 /// token.
-const MAX_DELTAS: u64 = 24;
+pub(crate) const MAX_DELTAS: u64 = 24;
 
-/// The body of any answer; keeps its call in flight until the last frame is handed over.
+/// The body of any answer: one piece, or a stream of events.
+///
+/// Its call is in flight until the last frame is handed over, or until it is dropped.
+#[derive(Default)]
+#[must_use = "dropping it hangs up"]
+pub struct AnswerBody {
+    answer: Answer,
+}
+
+impl AnswerBody {
+    pub(crate) const fn new(answer: Answer) -> Self {
+        Self { answer }
+    }
+}
+
+impl fmt::Debug for AnswerBody {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AnswerBody").finish_non_exhaustive()
+    }
+}
+
+impl Body for AnswerBody {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        self.answer.poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        matches!(self.answer, Answer::Ended)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.answer {
+            Answer::Whole { bytes, .. } => SizeHint::with_exact(bytes.len() as u64),
+            Answer::Stream(_) => SizeHint::default(),
+            Answer::Ended => SizeHint::with_exact(0),
+        }
+    }
+}
+
+#[derive(Default)]
 pub(crate) enum Answer {
+    #[default]
+    Ended,
     Whole {
         bytes: Bytes,
         tokens: u64,
         in_flight: Option<InFlight>,
     },
     Stream(Box<Stream>),
-    Ended,
 }
 
 pub(crate) struct Stream {
@@ -48,7 +95,7 @@ impl Answer {
         }
     }
 
-    /// The body of an admitted call in one piece, with `tokens` of output.
+    /// The body of an admitted call in one piece, of whose output `tokens` are not counted yet.
     pub(crate) fn whole(bytes: Bytes, tokens: u64, in_flight: InFlight) -> Self {
         Self::Whole {
             bytes,
@@ -73,28 +120,25 @@ impl Answer {
     }
 }
 
-impl Body for Answer {
-    type Data = Bytes;
-    type Error = Infallible;
-
+impl Answer {
     fn poll_frame(
-        mut self: Pin<&mut Self>,
+        &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        if let Self::Stream(stream) = &mut *self {
+        if let Self::Stream(stream) = self {
             if let Some(frame) = ready!(stream.poll_next(cx)) {
                 return Poll::Ready(Some(Ok(Frame::data(frame))));
             }
         }
         // This frame is the last one: the call ends here, before its client can know and send the
         // next.
-        let last = match std::mem::replace(&mut *self, Self::Ended) {
+        let last = match std::mem::take(self) {
             Self::Whole {
                 bytes,
                 tokens,
                 in_flight,
             } => {
-                if let Some(in_flight) = in_flight {
+                if let Some(mut in_flight) = in_flight {
                     in_flight.produced(tokens);
                     in_flight.end();
                 }
@@ -104,18 +148,6 @@ impl Body for Answer {
             Self::Ended => return Poll::Ready(None),
         };
         Poll::Ready(Some(Ok(Frame::data(last))))
-    }
-
-    fn is_end_stream(&self) -> bool {
-        matches!(self, Self::Ended)
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        match self {
-            Self::Whole { bytes, .. } => SizeHint::with_exact(bytes.len() as u64),
-            Self::Stream(_) => SizeHint::default(),
-            Self::Ended => SizeHint::with_exact(0),
-        }
     }
 }
 
@@ -139,10 +171,10 @@ impl Stream {
         self.timer
             .as_mut()
             .reset(self.in_flight.shared().clock.instant(next));
-        Poll::Ready(Some(self.message.delta(sent, due).into()))
+        Poll::Ready(Some(self.message.delta(sent, due)))
     }
 
-    fn last(self) -> Bytes {
+    fn last(mut self) -> Bytes {
         let (sent, end) = (self.sent.unwrap_or(0), self.end());
         self.in_flight.produced(end - sent);
         self.in_flight.end();
@@ -151,7 +183,7 @@ impl Stream {
         } else {
             self.message.closing()
         };
-        (self.message.delta(sent, end) + &closing).into()
+        [self.message.delta(sent, end), closing].concat().into()
     }
 
     fn due_after(&self, sent: u64) -> u64 {

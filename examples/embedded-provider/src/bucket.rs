@@ -1,6 +1,6 @@
 //! A token bucket with continuous, exact refill that may go into debt.
 
-use crate::clock::Timestamp;
+use crate::{books::Book, clock::Timestamp};
 use std::time::Duration;
 
 /// Grains in one token. A rate of `r` tokens per minute refills exactly `r` grains per nanosecond,
@@ -26,11 +26,19 @@ pub(crate) struct Bucket {
 /// What was charged, beside what could have been since the first charge.
 #[derive(Debug, Default)]
 struct Ledger {
+    began: bool,
+    /// Less what was credited.
     charged: i128,
-    /// Capacity at the first charge plus the refill up to the bucket's `at`.
-    offered: i128,
+    /// What refused calls took.
+    wasted: i128,
+    /// The lowest level, not above zero.
+    lowest: i128,
+    /// Capacity at the first charge.
+    held: i128,
+    /// The refill from the first charge up to the bucket's `at`.
+    refilled: i128,
     /// The same up to the last charge.
-    offered_at_last_charge: i128,
+    refilled_at_last_charge: i128,
 }
 
 impl Bucket {
@@ -55,12 +63,30 @@ impl Bucket {
     pub(crate) fn charge(&mut self, amount: u64, now: Timestamp) {
         self.settle(now);
         let ledger = &mut self.ledger;
-        if ledger.charged == 0 {
-            ledger.offered = self.capacity;
+        if !ledger.began {
+            ledger.began = true;
+            ledger.held = self.capacity;
         }
         ledger.charged = ledger.charged.saturating_add(grains(amount));
-        ledger.offered_at_last_charge = ledger.offered;
+        ledger.refilled_at_last_charge = ledger.refilled;
         self.level = self.level.saturating_sub(grains(amount));
+        ledger.lowest = ledger.lowest.min(self.level);
+    }
+
+    /// Gives back what was charged; what the bucket cannot hold is lost.
+    pub(crate) fn credit(&mut self, amount: u64, now: Timestamp) {
+        self.settle(now);
+        self.ledger.charged = self.ledger.charged.saturating_sub(grains(amount));
+        let level = self.level.saturating_add(grains(amount));
+        self.level = level.min(self.capacity);
+    }
+
+    /// Takes as much of `amount` as there is, for nothing.
+    pub(crate) fn waste(&mut self, amount: u64, now: Timestamp) {
+        self.settle(now);
+        let taken = grains(amount).min(self.level).max(0);
+        self.level -= taken;
+        self.ledger.wasted = self.ledger.wasted.saturating_add(taken);
     }
 
     /// Changes rate and capacity from now on; what the bucket holds or owes stays, cut to the new
@@ -69,7 +95,7 @@ impl Bucket {
     /// A bucket that never charged anything starts anew, full.
     pub(crate) fn retune(&mut self, per_minute: u64, burst: Duration, now: Timestamp) {
         let tuned = Self::new(per_minute, burst, now);
-        if self.ledger.charged == 0 {
+        if !self.ledger.began {
             *self = tuned;
             return;
         }
@@ -77,10 +103,6 @@ impl Bucket {
         self.per_minute = tuned.per_minute;
         self.capacity = tuned.capacity;
         self.level = self.level.min(tuned.capacity);
-    }
-
-    pub(crate) fn per_minute(&self) -> u64 {
-        self.per_minute
     }
 
     /// Whole tokens held; zero in debt.
@@ -95,15 +117,32 @@ impl Bucket {
 
     /// Charged over offered between the first charge and the last; zero before the first.
     pub(crate) fn used_share(&self) -> f64 {
-        match self.ledger.charged {
-            0 => 0.0,
-            charged => charged as f64 / self.ledger.offered_at_last_charge as f64,
+        let ledger = &self.ledger;
+        if !ledger.began {
+            return 0.0;
+        }
+        let offered = ledger.held.saturating_add(ledger.refilled_at_last_charge);
+        ledger.charged as f64 / offered as f64
+    }
+
+    /// The books as of `now`.
+    pub(crate) fn book(&mut self, now: Timestamp) -> Book {
+        self.settle(now);
+        let tokens = |grains: i128| grains as f64 / GRAINS as f64;
+        Book {
+            charged: tokens(self.ledger.charged),
+            wasted: tokens(self.ledger.wasted),
+            refilled: tokens(self.ledger.refilled),
+            held: tokens(self.ledger.held),
+            deepest_debt: tokens(-self.ledger.lowest),
         }
     }
 
     fn settle(&mut self, now: Timestamp) {
         let refilled = refill(self.per_minute, now.saturating_sub(self.at));
-        self.ledger.offered = self.ledger.offered.saturating_add(refilled);
+        if self.ledger.began {
+            self.ledger.refilled = self.ledger.refilled.saturating_add(refilled);
+        }
         self.level = self.level_at(now);
         self.at = self.at.max(now);
     }
@@ -213,6 +252,34 @@ mod tests {
             0.5,
             "each rate counts for its own time"
         );
+    }
+
+    #[test]
+    fn what_is_credited_is_there_again_and_was_never_used() {
+        let mut bucket = Bucket::new(600, SECOND, Duration::ZERO);
+        bucket.charge(14, Duration::ZERO);
+        bucket.credit(6, SECOND / 10);
+        assert_eq!(bucket.remaining(SECOND / 10), 3, "1 refilled, 6 credited");
+        bucket.credit(8, SECOND / 10);
+        assert_eq!(
+            bucket.remaining(SECOND / 10),
+            10,
+            "no more than the bucket holds"
+        );
+        let book = bucket.book(SECOND);
+        assert_eq!((book.charged, book.refilled), (0.0, 10.0));
+        assert_eq!((book.held, book.deepest_debt), (10.0, 4.0));
+    }
+
+    #[test]
+    fn what_is_wasted_leaves_no_debt() {
+        let mut bucket = Bucket::new(600, SECOND, Duration::ZERO);
+        bucket.charge(7, Duration::ZERO);
+        bucket.waste(5, Duration::ZERO);
+        bucket.waste(5, Duration::ZERO);
+        assert_eq!(bucket.wait(1, Duration::ZERO), SECOND / 10);
+        let book = bucket.book(Duration::ZERO);
+        assert_eq!((book.charged, book.wasted), (7.0, 3.0));
     }
 
     proptest! {

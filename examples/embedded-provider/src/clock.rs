@@ -16,30 +16,36 @@ pub(crate) struct Clock {
     /// well.
     wall_origin: SystemTime,
     scale: f64,
+    /// How fast the clock really runs by that of the runtime: the scale and a drift that the
+    /// provider itself knows nothing of.
+    pace: f64,
 }
 
 impl Clock {
-    /// A clock that starts now; `scale` is finite and positive.
-    pub(crate) fn start(scale: f64) -> Self {
+    /// A clock that starts now; `scale` is finite and positive, `drift` within -0.5 and 0.5.
+    pub(crate) fn start(scale: f64, drift: f64) -> Self {
         Self {
             origin: Instant::now(),
             wall_origin: SystemTime::now(),
             scale,
+            pace: scale * (1.0 + drift),
         }
     }
 
     pub(crate) fn now(&self) -> Timestamp {
-        scaled(self.origin.elapsed(), self.scale).unwrap_or(Duration::MAX)
+        scaled(self.origin.elapsed(), self.pace).unwrap_or(Duration::MAX)
     }
 
-    /// How long `span` of provider time takes in real time, at most 30 years.
+    /// How long `span` of provider time takes in real time as far as the provider knows, at most 30
+    /// years.
     pub(crate) fn real(&self, span: Duration) -> Duration {
         scaled(span, self.scale.recip()).map_or(FAR, |real| real.min(FAR))
     }
 
-    /// The real instant at which the provider's clock shows `at`.
+    /// The instant of the runtime at which the provider's clock shows `at`.
     pub(crate) fn instant(&self, at: Timestamp) -> Instant {
-        self.origin + self.real(at)
+        let real = scaled(at, self.pace.recip()).map_or(FAR, |real| real.min(FAR));
+        self.origin + real
     }
 
     /// The real date now, in seconds since 1970.
@@ -65,7 +71,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn provider_time_runs_scale_times_faster() {
-        let clock = Clock::start(60.0);
+        let clock = Clock::start(60.0, 0.0);
         tokio::time::advance(Duration::from_secs(2)).await;
         assert_eq!(clock.now(), Duration::from_secs(120));
         assert_eq!(
@@ -76,8 +82,24 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn a_clock_that_drifts_does_not_know_it() {
+        let clock = Clock::start(1.0, 0.01);
+        tokio::time::advance(Duration::from_secs(100)).await;
+        let shown = clock.now();
+        assert_eq!(shown, Duration::from_secs(101));
+        assert_eq!(clock.instant(shown), Instant::now());
+        assert_eq!(
+            clock.real(shown),
+            shown,
+            "it takes its seconds for real ones"
+        );
+        let origin = clock.wall(Duration::ZERO);
+        assert_eq!(clock.wall(shown), origin + shown);
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn spans_beyond_reason_saturate() {
-        let clock = Clock::start(1e-300);
+        let clock = Clock::start(1e-300, 0.0);
         assert_eq!(clock.real(Duration::from_secs(1)), FAR);
         assert_eq!(clock.instant(Duration::MAX), Instant::now() + FAR);
     }

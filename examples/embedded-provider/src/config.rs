@@ -43,19 +43,27 @@ impl fmt::Debug for Scope {
 pub struct Limits {
     /// Calls admitted per minute of provider time, at least 1.
     pub requests_per_minute: Option<u64>,
-    /// Input tokens per minute, at least 1, counted as
-    /// [`count_input_tokens`](crate::count_input_tokens) does.
+    /// Judges `requests_per_minute` in windows of this length, one after the other from the start
+    /// on, each with its share of the minute and at least 1: 1 s for a limit per second, 10 s for
+    /// Azure. More than zero; by default there is a bucket instead.
+    pub requests_window: Option<Duration>,
+    /// Calls admitted per window of a day, at least 1.
+    pub requests_per_day: Option<u64>,
+    /// When the first of these windows ends, in provider time from the start; more than zero, by
+    /// default 24 hours.
+    pub day_ends_in: Duration,
+    /// Input tokens per minute, at least 1, charged as the
+    /// [`ChargingRule`](crate::ChargingRule) says.
     pub input_tokens_per_minute: Option<u64>,
-    /// Output tokens per minute, at least 1, charged by `max_tokens`, whatever the format calls it,
-    /// at admission.
+    /// Output tokens per minute, at least 1, charged likewise.
     pub output_tokens_per_minute: Option<u64>,
-    /// Input and output tokens together per minute, at least 1; a call is charged the sum of its
-    /// input tokens and its `max_tokens` at admission. It may stand beside the other two.
+    /// Input and output tokens together per minute, at least 1, charged likewise. It may stand
+    /// beside the other two.
     pub tokens_per_minute: Option<u64>,
     /// Calls at a time, at least 1, each from its admission to the end of its response body.
     pub max_in_flight: Option<u64>,
     /// How much of its rate each bucket holds, in provider time; more than zero, by default one
-    /// second.
+    /// second, as where 60 requests per minute act as 1 per second. Nobody tells the client.
     ///
     /// No bucket holds less than one request or token. A call that costs more than a bucket holds
     /// is admitted when that bucket is full, and leaves it in debt.
@@ -66,6 +74,9 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             requests_per_minute: None,
+            requests_window: None,
+            requests_per_day: None,
+            day_ends_in: DAY,
             input_tokens_per_minute: None,
             output_tokens_per_minute: None,
             tokens_per_minute: None,
@@ -79,6 +90,7 @@ impl Limits {
     pub(crate) fn validate(&self) -> Result<(), InvalidConfig> {
         for (field, limit) in [
             ("requests_per_minute", self.requests_per_minute),
+            ("requests_per_day", self.requests_per_day),
             ("input_tokens_per_minute", self.input_tokens_per_minute),
             ("output_tokens_per_minute", self.output_tokens_per_minute),
             ("tokens_per_minute", self.tokens_per_minute),
@@ -91,14 +103,50 @@ impl Limits {
                 ));
             }
         }
-        if self.burst.is_zero() {
-            return Err(InvalidConfig::new(
-                "burst",
-                "is zero; use a duration above zero, such as one second",
-            ));
+        for (field, span) in [
+            ("burst", Some(self.burst)),
+            ("day_ends_in", Some(self.day_ends_in)),
+            ("requests_window", self.requests_window),
+        ] {
+            if span.is_some_and(|span| span.is_zero()) {
+                return Err(InvalidConfig::new(
+                    field,
+                    "is zero; use a duration above zero, such as one second",
+                ));
+            }
         }
         Ok(())
     }
+}
+
+/// The longest window of a quota.
+pub(crate) const DAY: Duration = Duration::from_secs(24 * 3600);
+
+/// In which headers answers show the state of the quota.
+///
+/// | | requests | tokens | |
+/// |---|---|---|---|
+/// | `Anthropic` | `anthropic-ratelimit-requests-*` | `-input-tokens-*`, `-output-tokens-*`, `-tokens-*`, what remains to the nearest thousand | reset as a date, rounded up to the second |
+/// | `OpenAi` | `x-ratelimit-*-requests` | `x-ratelimit-*-tokens`, of the limit with the fewest left | reset as a Go duration |
+/// | `Groq` | the same name, but of the *day* | the same | the same |
+/// | `Mistral` | `x-ratelimit-{limit,remaining}-req-minute` | `x-ratelimitbysize-{limit,remaining}-minute`, `x-ratelimit-{limit,remaining}-tokens-minute` | `ratelimitbysize-reset` in seconds |
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum LimitHeaders {
+    /// As the format of the request has them: Anthropic's, OpenAI's, or none for Gemini and
+    /// Bedrock, which send none.
+    #[default]
+    OfFormat,
+    /// None at all; refusals still tell when to come back as their format does.
+    Off,
+    /// Anthropic's.
+    Anthropic,
+    /// OpenAI's.
+    OpenAi,
+    /// Groq's.
+    Groq,
+    /// Mistral's.
+    Mistral,
 }
 
 /// How long an answer takes, in provider time: `first_token + per_token × output tokens`. The

@@ -1,5 +1,6 @@
 //! What a provider has seen.
 
+use crate::charging::Charge;
 use std::time::Duration;
 
 /// A snapshot of what was counted since the start or the last
@@ -36,9 +37,10 @@ pub struct Counters {
     pub stream_errors: u64,
     /// Calls admitted, each of them charged as one request.
     pub requests_charged: u64,
-    /// Input tokens of the calls admitted.
+    /// What the calls admitted were charged for input, less what was given back.
     pub input_tokens_charged: u64,
-    /// The sum of `max_tokens` of the calls admitted.
+    /// What the calls admitted were charged for output, less what was given back; by default the sum
+    /// of their `max_tokens`.
     pub output_tokens_charged: u64,
     /// Output tokens sent.
     pub output_tokens_produced: u64,
@@ -82,10 +84,16 @@ impl Counters {
         } += 1;
     }
 
-    pub(crate) fn admitted(&mut self, input_tokens: u64, max_tokens: u64, now: Duration) {
+    pub(crate) fn settled(&mut self, old: Charge, new: Charge) {
+        let settle = |sum: &mut u64, old, new| *sum = sum.saturating_sub(old) + new;
+        settle(&mut self.input_tokens_charged, old.input, new.input);
+        settle(&mut self.output_tokens_charged, old.output, new.output);
+    }
+
+    pub(crate) fn admitted(&mut self, input_tokens: u64, output_tokens: u64, now: Duration) {
         self.requests_charged += 1;
         self.input_tokens_charged += input_tokens;
-        self.output_tokens_charged += max_tokens;
+        self.output_tokens_charged += output_tokens;
         self.in_flight += 1;
         self.peak_in_flight = self.peak_in_flight.max(self.in_flight);
         self.first_admission.get_or_insert(now);

@@ -1,35 +1,54 @@
 //! The life of a call between its admission and the end of its response body.
 
-use crate::{access::Caller, line::Place, state::Shared};
+use crate::{
+    access::Caller,
+    charging::{Charge, Tokens},
+    line::Place,
+    state::{Plan, Shared},
+};
 use std::sync::Arc;
 
 /// A call in flight: ends with [`end`](Self::end), or counts as disconnected when it is dropped
-/// before.
+/// before. Either settles what it was charged.
 #[must_use]
 pub(crate) struct InFlight {
     shared: Arc<Shared>,
-    caller: Caller,
-    epoch: u64,
+    tab: Tab,
     ended: bool,
     /// None if it is not served at all.
     place: Option<Place>,
+    /// Since it is served, and if it is.
+    plan: Option<Plan>,
+    produced: u64,
+    failed: bool,
+}
+
+/// Whose call it is and what it has been charged.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Tab {
+    pub(crate) caller: Caller,
+    /// The one of its admission.
+    pub(crate) epoch: u64,
+    pub(crate) tokens: Tokens,
+    pub(crate) charged: Charge,
 }
 
 impl InFlight {
-    /// `epoch` is the one of its admission.
-    pub(crate) fn new(
-        shared: Arc<Shared>,
-        caller: Caller,
-        epoch: u64,
-        place: Option<Place>,
-    ) -> Self {
+    pub(crate) fn new(shared: Arc<Shared>, tab: Tab, place: Option<Place>) -> Self {
         Self {
             shared,
-            caller,
-            epoch,
+            tab,
             ended: false,
             place,
+            plan: None,
+            produced: 0,
+            failed: false,
         }
+    }
+
+    /// It is answered with an error.
+    pub(crate) fn fail(&mut self) {
+        self.failed = true;
     }
 
     pub(crate) fn shared(&self) -> &Shared {
@@ -46,30 +65,65 @@ impl InFlight {
         }
     }
 
-    /// Counts tokens that were sent.
-    pub(crate) fn produced(&self, tokens: u64) {
-        let mut state = self.shared.lock();
-        if state.epoch() == self.epoch {
-            state.count(self.caller, |counters| {
-                counters.output_tokens_produced += tokens
-            });
-        }
+    /// The answer begins.
+    pub(crate) fn begin(&mut self, plan: Plan) {
+        self.plan = Some(plan);
+        self.charge_for(0);
+    }
+
+    /// Counts tokens that were sent or, in an answer in one piece, would have been.
+    pub(crate) fn produced(&mut self, tokens: u64) {
+        self.produced += tokens;
+        self.charge_for(tokens);
     }
 
     /// The body has been handed over to its end.
     pub(crate) fn end(mut self) {
         self.ended = true;
     }
+
+    fn charge_for(&mut self, tokens: u64) {
+        let rule = self.shared.charging;
+        let charge = rule.as_produced(&self.tab.tokens, self.produced);
+        if tokens == 0 && charge.is_none() {
+            return;
+        }
+        let now = self.shared.clock.now();
+        let mut state = self.shared.lock();
+        if state.epoch() != self.tab.epoch {
+            return;
+        }
+        if let Some(charge) = charge {
+            state.settle(&mut self.tab, charge, now);
+        }
+        state.count(self.tab.caller, |counters| {
+            counters.output_tokens_produced += tokens
+        });
+    }
 }
 
 impl Drop for InFlight {
     fn drop(&mut self) {
+        let now = self.shared.clock.now();
+        let rule = self.shared.charging;
+        let produced = match &self.plan {
+            Some(plan) if !self.ended => plan.generated(now).max(self.produced),
+            _ => self.produced,
+        };
+        let charge = match self.failed {
+            true => rule.at_failure(),
+            false => rule.at_end(&self.tab.tokens, produced),
+        };
         let mut state = self.shared.lock();
         if let Some(place) = self.place.take() {
             state.line.leave(place);
         }
-        let disconnected = !self.ended && state.epoch() == self.epoch;
-        state.count(self.caller, |counters| {
+        let is_counted = state.epoch() == self.tab.epoch;
+        if let Some(charge) = charge.filter(|_| is_counted) {
+            state.settle(&mut self.tab, charge, now);
+        }
+        let disconnected = !self.ended && is_counted;
+        state.count(self.tab.caller, |counters| {
             counters.in_flight -= 1;
             counters.disconnected += u64::from(disconnected);
         });

@@ -1,16 +1,24 @@
 //! An LLM provider on loopback that enforces quotas of its own.
 //!
 //! A client-side limiter is only as good as the server's verdict on it, so this crate is that
-//! server: real HTTP/1.1 on `127.0.0.1`, the formats of Anthropic's messages and of OpenAI's chat
-//! completions, token buckets that refuse with `429`, latency, streaming, injected faults, and keys
-//! that die. It shares no code with the limiter it judges.
+//! server: real HTTP/1.1 on `127.0.0.1`, the formats of Anthropic, OpenAI, Gemini and Bedrock, quotas
+//! charged as each provider does and enforced with `429`, latency, streaming, injected faults, and
+//! keys that die. It shares no code with the limiter it judges.
 //!
 //! - **Quotas belong to scopes**: all keys of a [`Scope`] draw on the same buckets, two scopes
-//!   never do. A call is charged one request, its input tokens and its `max_tokens` at admission,
-//!   all or nothing, and is never refunded; a refused call is charged nothing.
-//! - **The path is the format**: see the table below. Both formats draw on the same buckets, and
-//!   either accepts the credential in `x-api-key` or in `Authorization: Bearer`; if both are there,
-//!   the format's own counts.
+//!   never do. A call is charged in all dimensions or in none.
+//! - **How a call is charged is a [`ChargingRule`]**, whatever its format: by default one request,
+//!   its input tokens and its `max_tokens` at admission, never refunded, and a refused call
+//!   nothing. [`Provider::books`] tells what that came to. [`Limits::burst`] is how much a bucket
+//!   holds, down to a second's worth; requests may be judged over [windows](Limits::requests_window)
+//!   and [days](Limits::requests_per_day) as well.
+//! - **The path is the format**: see the table below. All formats draw on the same buckets, and each
+//!   accepts the credential in `Authorization: Bearer`, `x-api-key`, `api-key` or `x-goog-api-key`;
+//!   if several are there, the format's own counts.
+//! - **Some things nobody is told**: that the clock is [fast or slow](Builder::clock_drift), how
+//!   long requests are [under way](Builder::arrival_jitter), how much a bucket holds.
+//! - **With or without sockets**: [`Provider::service`] is the same engine in this process, exact in
+//!   tokio's paused time.
 //! - **Keys, credit and models change while it runs**: [`Provider::revoke_key`],
 //!   [`Provider::set_credit`], [`Provider::deny_model`] and what takes them back.
 //!   [`Provider::key_counters`] tells what became of the calls with each key.
@@ -24,25 +32,33 @@
 //!   [`Provider::set_capacity`] changes it while it runs. A blackout that refuses is
 //!   [`Faults::overloaded_share`] at 1, one that hangs a [`Latency`] of an hour.
 //! - **Chance has a seed**: output lengths and faults are drawn in the order of admission from one
-//!   seeded generator.
+//!   seeded generator, the time under way in the order of arrival from another.
 //!
-//! | | `POST /v1/messages` | `POST /v1/chat/completions` |
-//! |---|---|---|
-//! | output limit | `max_tokens`, required | `max_tokens` or `max_completion_tokens`, else [`DEFAULT_OUTPUT_TOKENS`] |
-//! | headers | `anthropic-ratelimit-*`, remaining tokens to the nearest thousand, reset as a date | `x-ratelimit-*`, exact, reset as a Go duration; the one set for tokens tells of the limit with the fewest left |
-//! | quota used up | 429 `rate_limit_error`, `retry-after` | 429 `rate_limit_exceeded`, `retry-after` and `retry-after-ms` |
-//! | unknown or revoked key | 401 `authentication_error` | 401 `invalid_api_key` |
-//! | credit spent | 400 `invalid_request_error`, "credit balance is too low" | 429 `insufficient_quota`, no hint |
-//! | [`Denial::NotFound`] | 404 `not_found_error` | 404 `model_not_found` |
-//! | [`Denial::Forbidden`] | 403 `permission_error` | 403 `model_not_found` |
-//! | faults, line full | 500 `api_error`, 529 `overloaded_error` | 500 and 503 `server_error` |
-//! | broken stream | `error` event | chunk with `error`, no `[DONE]` |
-//! | end of a stream | `message_stop` | usage chunk if `stream_options.include_usage`, then `[DONE]` |
+//! | | Anthropic | OpenAI | Gemini | Bedrock |
+//! |---|---|---|---|---|
+//! | `POST` | `/v1/messages` | `/v1/chat/completions` | `/v1beta/models/M:generateContent` | `/model/M/converse` |
+//! | a stream | `stream` | `stream` | `:streamGenerateContent?alt=sse` | `/converse-stream`, binary frames |
+//! | output limit | `max_tokens`, required | `max_tokens` or `max_completion_tokens`, else [`DEFAULT_OUTPUT_TOKENS`] | `generationConfig.maxOutputTokens`, else [`MODEL_OUTPUT_TOKENS`] | `inferenceConfig.maxTokens`, else the same |
+//! | [headers](LimitHeaders) | `anthropic-ratelimit-*` | `x-ratelimit-*` | none | none |
+//! | quota used up | 429 `rate_limit_error`, `retry-after` | 429 `rate_limit_exceeded`, `retry-after` and `retry-after-ms` | 429 `RESOURCE_EXHAUSTED` with `QuotaFailure` and `RetryInfo`, 36 s for a day | 429 `ThrottlingException`, no hint |
+//! | unknown or revoked key | 401 `authentication_error` | 401 `invalid_api_key` | 400 `API_KEY_INVALID` | 403 `UnrecognizedClientException` |
+//! | credit spent | 400 `invalid_request_error`, "credit balance is too low" | 429 `insufficient_quota`, no hint | 429, "credits are depleted", no hint | 403 `AccessDeniedException`, `INVALID_PAYMENT_INSTRUMENT` |
+//! | [`Denial::NotFound`] | 404 `not_found_error` | 404 `model_not_found` | 404 `NOT_FOUND` | 404 `ResourceNotFoundException` |
+//! | [`Denial::Forbidden`] | 403 `permission_error` | 403 `model_not_found` | 403 `PERMISSION_DENIED` | 403 `AccessDeniedException` |
+//! | faults, line full | 500 `api_error`, 529 `overloaded_error` | 500 and 503 `server_error` | 500 `INTERNAL`, 503 `UNAVAILABLE` | 500 `InternalServerException`, 503 `ServiceUnavailableException` |
+//! | broken stream | `error` event | chunk with `error`, no `[DONE]` | chunk with `error` | `serviceUnavailableException` |
+//! | end of a stream | `message_stop` | usage chunk if `stream_options.include_usage`, then `[DONE]` | chunk with `finishReason` | `metadata` with the usage |
 //!
 //! Only what a quota has to do with shows its state: answers about the key, the credit or the model
 //! carry no limit headers. Reasons are looked for in this order: key, request, model, credit,
-//! capacity, quota. On either path the request header `x-output-tokens` fixes the length of the answer,
-//! which is drawn otherwise, from a tenth of the output limit up to all of it.
+//! capacity, quota. On any path these request headers fix what is chance or guesswork otherwise:
+//!
+//! | header | tokens | otherwise |
+//! |---|---|---|
+//! | `x-output-tokens` | of the answer | drawn, from a tenth of the output limit up to all of it |
+//! | `x-input-tokens` | of the prompt, as the model reads it | as estimated by [`count_input_tokens`] |
+//! | `x-cached-tokens` | of these, read from a cache | none |
+//! | `x-cache-write-tokens` | of these, written into a cache | none |
 //!
 //! ```
 //! use embedded_provider::{Latency, Limits, Provider, Scope};
@@ -99,11 +115,11 @@
 //! # }
 //! ```
 //!
-//! Known limits: text alone, without cache tokens, tools, images or more than one choice. Output is
-//! charged by `max_tokens` where Anthropic today counts it as it is produced. OpenAI lets failed
-//! calls count and refuses for good what exceeds a whole limit; here a refused call is free, and a
-//! call larger than a bucket waits until that is full. OpenAI's documentation has a combined limit
-//! charged by the larger of prompt and `max_tokens`, here it is their sum, the stricter of the two.
+//! Known limits: text alone, without tools, images or more than one choice. No call is too large: one
+//! that costs more than a bucket holds is admitted when that is full, where OpenAI refuses it for
+//! good. A refused call of OpenAI's rule takes what is left of the quota and leaves no debt, so that a
+//! crowd that was refused is not locked out for ever. Groq's and Mistral's errors are in OpenAI's form.
+//! Gemini's stream is served as events alone, and its key is not read from the URL.
 #![allow(
     clippy::disallowed_methods,
     reason = "a server with a clock of its own, in clock.rs"
@@ -111,8 +127,10 @@
 
 mod access;
 mod answer;
+mod books;
 mod bucket;
 mod builder;
+mod charging;
 mod clock;
 mod config;
 mod counters;
@@ -122,13 +140,22 @@ mod provider;
 mod quota;
 mod request;
 mod server;
+mod service;
 mod state;
+mod window;
 mod wire;
 
 pub use self::{
+    answer::AnswerBody,
+    books::{Book, Books},
     builder::Builder,
-    config::{Capacity, Denial, Faults, InvalidConfig, Latency, Limits, Scope},
+    charging::ChargingRule,
+    config::{Capacity, Denial, Faults, InvalidConfig, Latency, LimitHeaders, Limits, Scope},
     counters::Counters,
     provider::Provider,
-    request::{DEFAULT_OUTPUT_TOKENS, MAX_BODY_BYTES, MAX_OUTPUT_TOKENS, count_input_tokens},
+    request::{
+        DEFAULT_OUTPUT_TOKENS, MAX_BODY_BYTES, MAX_OUTPUT_TOKENS, MODEL_OUTPUT_TOKENS,
+        count_input_tokens,
+    },
+    service::ProviderService,
 };

@@ -2,12 +2,18 @@
 
 use crate::{
     access::Credit,
+    books::Books,
     builder::Builder,
     config::{Capacity, Denial, Faults, InvalidConfig, Latency, Limits},
     counters::Counters,
+    service::ProviderService,
     state::Shared,
 };
-use std::{fmt, net::SocketAddr, sync::Arc};
+use std::{
+    fmt,
+    net::{Ipv4Addr, SocketAddr},
+    sync::Arc,
+};
 use tokio::task::AbortHandle;
 
 /// A handle on a running provider; the server and its connections end when the last clone of it is
@@ -18,14 +24,17 @@ pub struct Provider {
 }
 
 struct Running {
+    /// Of port 0 without a server.
     addr: SocketAddr,
     shared: Arc<Shared>,
-    server: AbortHandle,
+    server: Option<AbortHandle>,
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
-        self.server.abort();
+        if let Some(server) = &self.server {
+            server.abort();
+        }
     }
 }
 
@@ -39,14 +48,53 @@ impl Provider {
         let running = Running {
             addr,
             shared,
-            server,
+            server: Some(server),
         };
         Self {
             running: Arc::new(running),
         }
     }
 
-    /// The loopback address it listens on.
+    pub(crate) fn in_process(shared: Arc<Shared>) -> Self {
+        let running = Running {
+            addr: (Ipv4Addr::LOCALHOST, 0).into(),
+            shared,
+            server: None,
+        };
+        Self {
+            running: Arc::new(running),
+        }
+    }
+
+    /// The provider as a service in this process, on the same quotas as its socket.
+    ///
+    /// ```
+    /// use embedded_provider::{Limits, Provider, Scope};
+    /// use http_body_util::{BodyExt, Full};
+    /// use tower_service::Service;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let scope = Scope::new("org-a", ["key-1"], Limits::default());
+    /// let provider = Provider::builder().scope(scope).start_in_process()?;
+    /// let body = r#"{"model": "m", "messages": [{"role": "user", "content": "Hi"}]}"#;
+    /// let request = http::Request::post("/v1/chat/completions")
+    ///     .header("authorization", "Bearer key-1")
+    ///     .body(Full::<bytes::Bytes>::from(body))?;
+    /// let response = provider.service().call(request).await?;
+    /// assert_eq!(response.status(), 200);
+    /// response.into_body().collect().await?;
+    /// assert_eq!(provider.counters().answered, 1);
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn service(&self) -> ProviderService {
+        ProviderService::new(Arc::clone(&self.running.shared))
+    }
+
+    /// The loopback address it listens on; of port 0 if it was started
+    /// [in process](Builder::start_in_process).
     pub fn addr(&self) -> SocketAddr {
         self.running.addr
     }
@@ -82,6 +130,14 @@ impl Provider {
     pub fn quota_used_share(&self, scope: &str) -> Option<f64> {
         self.shared()
             .with_scope(scope, |state| state.quota.used_share())
+    }
+
+    /// What each dimension of a scope's quota has come to, as of now; `None` if there is no scope of
+    /// that name.
+    ///
+    /// Two readings tell how much of what flowed in between was used.
+    pub fn books(&self, scope: &str) -> Option<Books> {
+        self.shared().books(scope)
     }
 
     /// Gives a scope other limits, from the next admission on.

@@ -1,11 +1,18 @@
-//! The quota of one scope: four buckets taken all or nothing, and a bound on calls in flight.
+//! The quota of one scope: meters taken all or nothing, and a bound on calls in flight.
 
-use crate::{bucket::Bucket, clock::Timestamp, config::Limits};
+use crate::{
+    books::Book,
+    bucket::Bucket,
+    clock::Timestamp,
+    config::{DAY, Limits},
+    window::Window,
+};
 use std::time::Duration;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Dimension {
     Requests,
+    RequestsPerDay,
     InputTokens,
     OutputTokens,
     /// Input and output together.
@@ -13,25 +20,36 @@ pub(crate) enum Dimension {
 }
 
 /// One value per dimension, in the order of [`Dimension::ALL`].
-pub(crate) type PerDimension<T> = [T; 4];
-
-/// What one call is charged.
-pub(crate) fn cost(input_tokens: u64, max_tokens: u64) -> PerDimension<u64> {
-    let tokens = input_tokens.saturating_add(max_tokens);
-    [1, input_tokens, max_tokens, tokens]
-}
+pub(crate) type PerDimension<T> = [T; 5];
 
 impl Dimension {
     pub(crate) const ALL: PerDimension<Self> = [
         Self::Requests,
+        Self::RequestsPerDay,
         Self::InputTokens,
         Self::OutputTokens,
         Self::Tokens,
     ];
 
+    /// As the field of [`Limits`] is called.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Requests => "requests_per_minute",
+            Self::RequestsPerDay => "requests_per_day",
+            Self::InputTokens => "input_tokens_per_minute",
+            Self::OutputTokens => "output_tokens_per_minute",
+            Self::Tokens => "tokens_per_minute",
+        }
+    }
+
+    pub(crate) const fn is_requests(self) -> bool {
+        matches!(self, Self::Requests | Self::RequestsPerDay)
+    }
+
     fn limit(self, limits: &Limits) -> Option<u64> {
         match self {
             Self::Requests => limits.requests_per_minute,
+            Self::RequestsPerDay => limits.requests_per_day,
             Self::InputTokens => limits.input_tokens_per_minute,
             Self::OutputTokens => limits.output_tokens_per_minute,
             Self::Tokens => limits.tokens_per_minute,
@@ -45,8 +63,9 @@ pub(crate) enum Refusal {
     /// The dimension with the longest wait, in provider time.
     Rate {
         dimension: Dimension,
-        per_minute: u64,
-        /// What the call would have been charged there.
+        /// As configured, per minute or day.
+        limit: u64,
+        /// What the call would have needed there.
         requested: u64,
         wait: Duration,
     },
@@ -58,63 +77,111 @@ pub(crate) enum Refusal {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Gauge {
     pub(crate) dimension: Dimension,
-    pub(crate) per_minute: u64,
+    /// As configured, per minute or day.
+    pub(crate) limit: u64,
     pub(crate) remaining: u64,
+    /// When nothing will be missing, if nothing more is charged.
     pub(crate) full_at: Timestamp,
 }
 
 #[derive(Debug)]
 pub(crate) struct Quota {
     limits: Limits,
-    buckets: PerDimension<Option<Bucket>>,
+    meters: PerDimension<Option<Meter>>,
+}
+
+#[derive(Debug)]
+enum Meter {
+    Bucket(Bucket),
+    Window(Window),
+}
+
+/// How one dimension is metered.
+#[derive(Clone, Copy)]
+enum Shape {
+    Bucket {
+        per_minute: u64,
+        burst: Duration,
+    },
+    Window {
+        limit: u64,
+        span: Duration,
+        ends_in: Duration,
+    },
+}
+
+impl Shape {
+    fn of(dimension: Dimension, limits: &Limits) -> Option<Self> {
+        let limit = dimension.limit(limits)?;
+        Some(match (dimension, limits.requests_window) {
+            (Dimension::RequestsPerDay, _) => Self::Window {
+                limit,
+                span: DAY,
+                ends_in: limits.day_ends_in,
+            },
+            (Dimension::Requests, Some(span)) => Self::Window {
+                limit: share_of_minute(limit, span),
+                span,
+                ends_in: span,
+            },
+            _ => Self::Bucket {
+                per_minute: limit,
+                burst: limits.burst,
+            },
+        })
+    }
+}
+
+/// What a window may take of a limit per minute, at least 1.
+fn share_of_minute(limit: u64, span: Duration) -> u64 {
+    let share = u128::from(limit) * span.as_nanos() / 60_000_000_000;
+    u64::try_from(share).unwrap_or(u64::MAX).max(1)
 }
 
 impl Quota {
     pub(crate) fn new(limits: Limits, now: Timestamp) -> Self {
         let mut quota = Self {
             limits,
-            buckets: [const { None }; 4],
+            meters: [const { None }; 5],
         };
         quota.set_limits(limits, now);
         quota
     }
 
-    /// Applies to the next admission; buckets keep what they hold or owe, a new dimension starts
+    /// Applies to the next admission; meters keep what they hold or owe, a new dimension starts
     /// with a full one.
     pub(crate) fn set_limits(&mut self, limits: Limits, now: Timestamp) {
         self.limits = limits;
-        for (dimension, slot) in Dimension::ALL.into_iter().zip(&mut self.buckets) {
-            match (dimension.limit(&limits), slot.as_mut()) {
-                (None, _) => *slot = None,
-                (Some(rate), Some(bucket)) => bucket.retune(rate, limits.burst, now),
-                (Some(rate), None) => *slot = Some(Bucket::new(rate, limits.burst, now)),
-            }
+        for (dimension, slot) in Dimension::ALL.into_iter().zip(&mut self.meters) {
+            let old = slot.take();
+            *slot = Shape::of(dimension, &limits).map(|shape| Meter::under(shape, old, now));
         }
     }
 
-    /// Full buckets and empty ledgers under the same limits.
+    /// Full meters and empty ledgers under the same limits.
     pub(crate) fn reset(&mut self, now: Timestamp) {
         *self = Self::new(self.limits, now);
     }
 
-    /// Charges every dimension, or none of them.
+    /// Charges every dimension, or none of them if one does not hold what the call `needs`.
     pub(crate) fn admit(
         &mut self,
-        cost: PerDimension<u64>,
+        needs: PerDimension<u64>,
+        charge: PerDimension<u64>,
         in_flight: u64,
         now: Timestamp,
     ) -> Result<(), Refusal> {
         let mut binding = None;
-        for (bucket, dimension, amount) in self.configured(cost) {
-            let wait = bucket.wait(amount, now);
-            if wait > binding.map_or(Duration::ZERO, |(_, _, _, longest)| longest) {
-                binding = Some((dimension, bucket.per_minute(), amount, wait));
+        for (meter, dimension, amount) in self.configured(needs) {
+            let wait = meter.wait(amount, now);
+            if wait > binding.map_or(Duration::ZERO, |(_, _, longest)| longest) {
+                binding = Some((dimension, amount, wait));
             }
         }
-        if let Some((dimension, per_minute, requested, wait)) = binding {
+        if let Some((dimension, requested, wait)) = binding {
             return Err(Refusal::Rate {
                 dimension,
-                per_minute,
+                limit: dimension.limit(&self.limits).unwrap_or(0),
                 requested,
                 wait,
             });
@@ -126,43 +193,161 @@ impl Quota {
         {
             return Err(Refusal::InFlight { limit });
         }
-        for (bucket, amount) in self.buckets.iter_mut().zip(cost) {
-            if let Some(bucket) = bucket {
-                bucket.charge(amount, now);
-            }
-        }
+        self.each(charge, |meter, amount| meter.charge(amount, now));
         Ok(())
     }
 
+    /// Takes what is left of `amounts`, for a refused call.
+    pub(crate) fn waste(&mut self, amounts: PerDimension<u64>, now: Timestamp) {
+        self.each(amounts, |meter, amount| meter.waste(amount, now));
+    }
+
+    /// Replaces what a call was charged by what it is charged now.
+    pub(crate) fn settle(
+        &mut self,
+        old: PerDimension<u64>,
+        new: PerDimension<u64>,
+        now: Timestamp,
+    ) {
+        let both = std::array::from_fn(|at| (old[at], new[at]));
+        self.each(both, |meter, (old, new)| {
+            if new > old {
+                meter.charge(new - old, now);
+            } else if old > new {
+                meter.credit(old - new, now);
+            }
+        });
+    }
+
     pub(crate) fn gauges(&self, now: Timestamp) -> Vec<Gauge> {
-        self.configured([(); 4])
-            .map(|(bucket, dimension, ())| Gauge {
+        self.configured([(); 5])
+            .map(|(meter, dimension, ())| Gauge {
                 dimension,
-                per_minute: bucket.per_minute(),
-                remaining: bucket.remaining(now),
-                full_at: bucket.full_at(now),
+                limit: dimension.limit(&self.limits).unwrap_or(0),
+                remaining: meter.remaining(now),
+                full_at: meter.full_at(now),
             })
             .collect()
     }
 
     /// The share of the dimension that was used most.
     pub(crate) fn used_share(&self) -> f64 {
-        self.buckets
+        self.meters
             .iter()
             .flatten()
-            .map(Bucket::used_share)
+            .map(Meter::used_share)
             .fold(0.0, f64::max)
+    }
+
+    pub(crate) fn books(&mut self, now: Timestamp) -> Vec<(&'static str, Book)> {
+        let pairs = Dimension::ALL.into_iter().zip(&mut self.meters);
+        pairs
+            .filter_map(|(dimension, meter)| Some((dimension.name(), meter.as_mut()?.book(now))))
+            .collect()
+    }
+
+    fn each<T: Copy>(&mut self, values: PerDimension<T>, mut change: impl FnMut(&mut Meter, T)) {
+        for (meter, value) in self.meters.iter_mut().zip(values) {
+            if let Some(meter) = meter {
+                change(meter, value);
+            }
+        }
     }
 
     fn configured<T>(
         &self,
         values: PerDimension<T>,
-    ) -> impl Iterator<Item = (&Bucket, Dimension, T)> {
+    ) -> impl Iterator<Item = (&Meter, Dimension, T)> {
         let pairs = Dimension::ALL.into_iter().zip(values);
-        self.buckets
+        self.meters
             .iter()
             .zip(pairs)
-            .filter_map(|(bucket, (dimension, value))| Some((bucket.as_ref()?, dimension, value)))
+            .filter_map(|(meter, (dimension, value))| Some((meter.as_ref()?, dimension, value)))
+    }
+}
+
+// === impl Meter ===
+
+impl Meter {
+    /// A meter of this shape, with what `old` holds or owes if it is of the same kind.
+    fn under(shape: Shape, old: Option<Self>, now: Timestamp) -> Self {
+        match (shape, old) {
+            (Shape::Bucket { per_minute, burst }, Some(Self::Bucket(mut bucket))) => {
+                bucket.retune(per_minute, burst, now);
+                Self::Bucket(bucket)
+            }
+            (Shape::Bucket { per_minute, burst }, _) => {
+                Self::Bucket(Bucket::new(per_minute, burst, now))
+            }
+            (Shape::Window { limit, span, .. }, Some(Self::Window(mut window))) => {
+                window.retune(limit, span, now);
+                Self::Window(window)
+            }
+            (
+                Shape::Window {
+                    limit,
+                    span,
+                    ends_in,
+                },
+                _,
+            ) => Self::Window(Window::new(limit, span, ends_in, now)),
+        }
+    }
+
+    fn wait(&self, amount: u64, now: Timestamp) -> Duration {
+        match self {
+            Self::Bucket(bucket) => bucket.wait(amount, now),
+            Self::Window(window) => window.wait(amount, now),
+        }
+    }
+
+    fn charge(&mut self, amount: u64, now: Timestamp) {
+        match self {
+            Self::Bucket(bucket) => bucket.charge(amount, now),
+            Self::Window(window) => window.charge(amount, now),
+        }
+    }
+
+    fn credit(&mut self, amount: u64, now: Timestamp) {
+        match self {
+            Self::Bucket(bucket) => bucket.credit(amount, now),
+            Self::Window(window) => window.credit(amount, now),
+        }
+    }
+
+    fn waste(&mut self, amount: u64, now: Timestamp) {
+        match self {
+            Self::Bucket(bucket) => bucket.waste(amount, now),
+            Self::Window(window) => window.waste(amount, now),
+        }
+    }
+
+    fn remaining(&self, now: Timestamp) -> u64 {
+        match self {
+            Self::Bucket(bucket) => bucket.remaining(now),
+            Self::Window(window) => window.remaining(now),
+        }
+    }
+
+    fn full_at(&self, now: Timestamp) -> Timestamp {
+        match self {
+            Self::Bucket(bucket) => bucket.full_at(now),
+            Self::Window(window) => window.end(now),
+        }
+    }
+
+    fn used_share(&self) -> f64 {
+        match self {
+            Self::Bucket(bucket) => bucket.used_share(),
+            Self::Window(window) => window.used_share(),
+        }
+    }
+
+    fn book(&mut self, now: Timestamp) -> Book {
+        match self {
+            Self::Bucket(bucket) => bucket.book(now),
+            Self::Window(window) => window.book(now),
+        }
     }
 }
 
@@ -171,6 +356,12 @@ mod tests {
     use super::*;
 
     const NOW: Timestamp = Duration::ZERO;
+
+    /// Admits a call that is charged all that it needs.
+    fn admit(quota: &mut Quota, input: u64, output: u64, in_flight: u64) -> Result<(), Refusal> {
+        let cost = [1, 1, input, output, input + output];
+        quota.admit(cost, cost, in_flight, NOW)
+    }
 
     fn limits() -> Limits {
         Limits {
@@ -185,37 +376,29 @@ mod tests {
     #[test]
     fn one_short_dimension_charges_none_and_the_longest_wait_binds() {
         let mut quota = Quota::new(limits(), NOW);
-        quota
-            .admit(cost(90, 900), 0, NOW)
-            .expect("a full quota admits");
-        let refusal = quota
-            .admit(cost(20, 1_000), 0, NOW)
-            .expect_err("both token dimensions are short");
+        admit(&mut quota, 90, 900, 0).expect("a full quota admits");
+        let refusal = admit(&mut quota, 20, 1_000, 0).expect_err("both token dimensions are short");
         let wait = Duration::from_millis(900);
         assert_eq!(
             refusal,
             Refusal::Rate {
                 dimension: Dimension::OutputTokens,
-                per_minute: 60_000,
+                limit: 60_000,
                 requested: 1_000,
                 wait
             }
         );
-        quota
-            .admit(cost(10, 100), 0, NOW)
-            .expect("the refused call took nothing");
+        admit(&mut quota, 10, 100, 0).expect("the refused call took nothing");
     }
 
     #[test]
     fn calls_in_flight_bind_only_when_tokens_suffice() {
         let mut quota = Quota::new(limits(), NOW);
         assert_eq!(
-            quota.admit(cost(1, 1), 4, NOW),
+            admit(&mut quota, 1, 1, 4),
             Err(Refusal::InFlight { limit: 4 })
         );
-        quota
-            .admit(cost(1, 1), 3, NOW)
-            .expect("the fourth call fits");
+        admit(&mut quota, 1, 1, 3).expect("the fourth call fits");
     }
 
     #[test]
@@ -225,8 +408,8 @@ mod tests {
             ..Limits::default()
         };
         let mut quota = Quota::new(combined, NOW);
-        quota.admit(cost(60, 30), 0, NOW).expect("90 of 100");
-        let refusal = quota.admit(cost(6, 6), 0, NOW).expect_err("12 of 10");
+        admit(&mut quota, 60, 30, 0).expect("90 of 100");
+        let refusal = admit(&mut quota, 6, 6, 0).expect_err("12 of 10");
         let Refusal::Rate {
             dimension, wait, ..
         } = refusal
@@ -237,6 +420,55 @@ mod tests {
             (dimension, wait),
             (Dimension::Tokens, Duration::from_millis(20))
         );
-        quota.admit(cost(6, 4), 0, NOW).expect("the last 10");
+        admit(&mut quota, 6, 4, 0).expect("the last 10");
+    }
+
+    #[test]
+    fn a_settlement_charges_or_credits_the_difference_of_each_dimension() {
+        let mut quota = Quota::new(limits(), NOW);
+        admit(&mut quota, 50, 500, 0).expect("a full quota admits");
+        quota.settle([1, 1, 50, 500, 550], [1, 1, 80, 100, 180], NOW);
+        let left: Vec<_> = quota
+            .gauges(NOW)
+            .iter()
+            .map(|gauge| gauge.remaining)
+            .collect();
+        assert_eq!(left, [9, 20, 900]);
+        quota.settle([1, 1, 80, 100, 180], [1, 1, 130, 100, 230], NOW);
+        admit(&mut quota, 1, 1, 0).expect_err("30 are owed");
+    }
+
+    #[test]
+    fn a_window_takes_its_share_of_the_minute_and_a_day_its_own_limit() {
+        let limits = Limits {
+            requests_per_minute: Some(120),
+            requests_window: Some(Duration::from_secs(1)),
+            requests_per_day: Some(3),
+            ..Limits::default()
+        };
+        let mut quota = Quota::new(limits, NOW);
+        admit(&mut quota, 1, 1, 0).expect("the first of two");
+        admit(&mut quota, 1, 1, 0).expect("the second");
+        let refused = |refusal| match refusal {
+            Refusal::Rate {
+                dimension,
+                limit,
+                wait,
+                ..
+            } => (dimension, limit, wait),
+            Refusal::InFlight { .. } => panic!("nothing limits calls in flight"),
+        };
+        let refusal = admit(&mut quota, 1, 1, 0).expect_err("no third in this second");
+        let second = Duration::from_secs(1);
+        assert_eq!(refused(refusal), (Dimension::Requests, 120, second));
+        let cost = [1; 5];
+        quota.admit(cost, cost, 0, second).expect("the third");
+        let refusal = quota
+            .admit(cost, cost, 0, second)
+            .expect_err("no fourth today");
+        assert_eq!(
+            refused(refusal),
+            (Dimension::RequestsPerDay, 3, DAY - second)
+        );
     }
 }

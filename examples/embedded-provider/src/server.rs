@@ -2,15 +2,17 @@
 
 use crate::{
     access::Caller,
-    answer::Answer,
+    answer::{Answer, AnswerBody, MAX_DELTAS},
+    clock::Clock,
     in_flight::InFlight,
     request::{self, Call},
     state::{Plan, Shared, Verdict},
     wire::{self, Format, Message, Problem},
 };
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 use http::{HeaderValue, Method, Request, Response, StatusCode, header, request::Parts};
-use hyper::{body::Incoming, server::conn::http1, service::service_fn};
+use http_body::Body;
+use hyper::{server::conn::http1, service::service_fn};
 use hyper_util::rt::TokioIo;
 use std::{sync::Arc, time::Duration};
 use tokio::{
@@ -50,16 +52,24 @@ async fn connection(socket: TcpStream, shared: Arc<Shared>) {
 }
 
 /// Fails only if the request cannot be read to its end; such a call is not counted.
-async fn respond(
+pub(crate) async fn respond<B: Body<Data: Buf>>(
     shared: Arc<Shared>,
-    request: Request<Incoming>,
-) -> hyper::Result<Response<Answer>> {
-    let (head, mut body) = request.into_parts();
+    request: Request<B>,
+) -> Result<Response<AnswerBody>, B::Error> {
+    let (head, body) = request.into_parts();
     // Read first: a client that is still sending when it is refused may never see the answer.
-    let body = request::read(&mut body).await?;
+    let body = request::read(body).await?;
+    let jitter = shared.jitter();
+    if !jitter.is_zero() {
+        tokio::time::sleep(jitter).await;
+    }
+    Ok(answer(shared, &head, body).await.map(AnswerBody::new))
+}
+
+async fn answer(shared: Arc<Shared>, head: &Parts, body: Option<Bytes>) -> Response<Answer> {
     // A path where nothing is served has no format of its own.
     let format = Format::of(head.uri.path()).unwrap_or(Format::Anthropic);
-    let caller = route(&head, &shared);
+    let caller = route(head, &shared);
     let reply = Reply {
         format,
         number: shared.next_id(),
@@ -70,19 +80,25 @@ async fn respond(
         Ok(caller) => caller,
         Err(problem) => {
             reply.shared.reject(&problem);
-            return Ok(reply.rejected(&problem));
+            return reply.rejected(&problem);
         }
     };
     let call = body
         .ok_or(Problem::TooLarge)
-        .and_then(|body| Call::parse(format, &head.headers, &body));
-    Ok(match reply.shared.decide(caller, call) {
+        .and_then(|body| Call::parse(format, head, &body));
+    match reply.shared.decide(caller, call) {
         Verdict::Rejected(problem) => reply.rejected(&problem),
         Verdict::Failed(problem, in_flight) => {
             reply.error(&problem, |bytes| Answer::whole(bytes, 0, in_flight))
         }
         Verdict::Answered(call, plan, in_flight) => reply.answered(call, plan, in_flight).await,
-    })
+    }
+}
+
+/// What an answer says of the time, by the provider's clock.
+pub(crate) fn date(clock: &Clock) -> HeaderValue {
+    let date = clock.wall(clock.now());
+    wire::value(httpdate::HttpDate::from(date))
 }
 
 fn route(head: &Parts, shared: &Shared) -> Result<Caller, Problem> {
@@ -112,7 +128,9 @@ impl Reply {
             Problem::Method => {
                 headers.insert(header::ALLOW, HeaderValue::from_static("POST"));
             }
-            Problem::Refused { wait, .. } => self.format.hint(headers, *wait),
+            Problem::Refused { wait, .. } => {
+                self.format.hint(headers, *wait, self.shared.headers);
+            }
             _ => {}
         }
         response
@@ -121,33 +139,56 @@ impl Reply {
     async fn answered(&self, call: Call, plan: Plan, mut in_flight: InFlight) -> Response<Answer> {
         in_flight.turn().await;
         let plan = plan.beginning(self.shared.clock.now());
+        in_flight.begin(plan);
         let message = Message {
             format: self.format,
             number: self.number,
             created: self.shared.clock.unix_seconds(),
             model: call.model,
-            input_tokens: call.input_tokens,
+            tokens: call.tokens,
             output_tokens: plan.output_tokens,
-            max_tokens: call.max_tokens,
             include_usage: call.include_usage,
+            millis: u64::try_from((plan.due(plan.output_tokens) - plan.due(0)).as_millis())
+                .unwrap_or(u64::MAX),
         };
         let (content, answer) = if call.stream {
             let answer = Answer::stream(message, plan, in_flight);
-            ("text/event-stream; charset=utf-8", answer)
+            (self.format.stream_content(), answer)
         } else {
-            let done = self.shared.clock.instant(plan.due(plan.output_tokens));
-            tokio::time::sleep_until(done).await;
-            let answer = Answer::whole(message.whole(), plan.output_tokens, in_flight);
-            ("application/json", answer)
+            let left = self.generate(plan, &mut in_flight).await;
+            (
+                "application/json",
+                Answer::whole(message.whole(), left, in_flight),
+            )
         };
         let mut response = self.response(StatusCode::OK, content, answer);
         self.stamp(&mut response);
         response
     }
 
+    /// Waits until the whole answer is there; tells how many of its tokens are not counted yet.
+    async fn generate(&self, plan: Plan, in_flight: &mut InFlight) -> u64 {
+        let all = plan.output_tokens;
+        let step = match self.shared.charging.is_in_real_time() {
+            true => all.div_ceil(MAX_DELTAS),
+            false => all,
+        };
+        let mut counted = 0;
+        loop {
+            let next = (counted + step).min(all);
+            tokio::time::sleep_until(self.shared.clock.instant(plan.due(next))).await;
+            if next == all {
+                return all - counted;
+            }
+            in_flight.produced(next - counted);
+            counted = next;
+        }
+    }
+
     fn error(&self, problem: &Problem, body: impl FnOnce(Bytes) -> Answer) -> Response<Answer> {
         let answer = body(self.format.error(problem, &self.request_id()));
         let mut response = self.response(self.format.status(problem), "application/json", answer);
+        self.format.name_error(response.headers_mut(), problem);
         if problem.tells_limits() {
             self.stamp(&mut response);
         }
@@ -176,7 +217,8 @@ impl Reply {
         if let Some(caller) = self.caller {
             let gauges = self.shared.gauges(caller);
             let headers = response.headers_mut();
-            self.format.stamp(headers, &gauges, &self.shared.clock);
+            let style = self.shared.headers;
+            wire::stamp(headers, style, self.format, &gauges, &self.shared.clock);
         }
     }
 

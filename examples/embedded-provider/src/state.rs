@@ -2,12 +2,14 @@
 
 use crate::{
     access::{Caller, KeyState, ScopeState},
+    books::Books,
+    charging::{Charge, ChargingRule, Tokens},
     clock::{Clock, Timestamp},
-    config::{Capacity, Faults, Latency, Limits, Scope},
+    config::{Capacity, Faults, Latency, LimitHeaders, Limits, Scope},
     counters::{Counters, Outcome},
-    in_flight::InFlight,
+    in_flight::{InFlight, Tab},
     line::Line,
-    quota::{self, Gauge},
+    quota::Gauge,
     request::Call,
     wire::Problem,
 };
@@ -18,11 +20,15 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
 /// Shared by the handle, every connection and every answer under way. Holds keys, hence no `Debug`.
 pub(crate) struct Shared {
     pub(crate) clock: Clock,
+    pub(crate) charging: ChargingRule,
+    pub(crate) headers: LimitHeaders,
+    jitter: Duration,
     callers: HashMap<String, Caller>,
     names: Vec<String>,
     seed: u64,
@@ -36,6 +42,8 @@ pub(crate) struct State {
     /// The whole provider: every scope, and what reached none.
     total: Counters,
     rng: Rng,
+    /// Apart, so that jitter does not change lengths and faults.
+    jitter_rng: Rng,
     pub(crate) latency: Latency,
     pub(crate) faults: Faults,
     pub(crate) line: Line,
@@ -43,6 +51,18 @@ pub(crate) struct State {
     epoch: u64,
     /// When the counters started.
     origin: Timestamp,
+}
+
+/// What the whole provider is configured with, beside its scopes.
+pub(crate) struct Setup {
+    pub(crate) clock: Clock,
+    pub(crate) charging: ChargingRule,
+    pub(crate) headers: LimitHeaders,
+    pub(crate) jitter: Duration,
+    pub(crate) seed: u64,
+    pub(crate) latency: Latency,
+    pub(crate) faults: Faults,
+    pub(crate) capacity: Option<Capacity>,
 }
 
 /// What becomes of a call.
@@ -78,20 +98,29 @@ impl Plan {
             .saturating_add(self.latency.first_token)
             .saturating_add(generation)
     }
+
+    /// How many tokens of the answer are there at `now`.
+    pub(crate) fn generated(&self, now: Timestamp) -> u64 {
+        let spent = now.saturating_sub(self.began.saturating_add(self.latency.first_token));
+        if now < self.due(0) {
+            return 0;
+        }
+        let per_token = self.latency.per_token.as_nanos().max(1);
+        let tokens = u64::try_from(spent.as_nanos() / per_token).unwrap_or(u64::MAX);
+        let end = self.breaks_after.unwrap_or(self.output_tokens);
+        match self.latency.per_token.is_zero() {
+            true => end,
+            false => tokens.min(end),
+        }
+    }
 }
 
 // === impl Shared ===
 
 impl Shared {
     /// `scopes` have been validated.
-    pub(crate) fn new(
-        scopes: Vec<Scope>,
-        clock: Clock,
-        seed: u64,
-        latency: Latency,
-        faults: Faults,
-        capacity: Option<Capacity>,
-    ) -> Self {
+    pub(crate) fn new(scopes: Vec<Scope>, setup: Setup) -> Self {
+        let Setup { clock, seed, .. } = setup;
         let origin = clock.now();
         let mut callers = HashMap::new();
         let (mut names, mut states, mut keys) = (Vec::new(), Vec::new(), Vec::new());
@@ -113,14 +142,18 @@ impl Shared {
             keys,
             total,
             rng,
-            latency,
-            faults,
-            line: Line::new(capacity),
+            jitter_rng: jitter_rng(seed),
+            latency: setup.latency,
+            faults: setup.faults,
+            line: Line::new(setup.capacity),
             epoch: 0,
             origin,
         };
         Self {
             clock,
+            charging: setup.charging,
+            headers: setup.headers,
+            jitter: setup.jitter,
             callers,
             names,
             seed,
@@ -187,6 +220,19 @@ impl Shared {
         })
     }
 
+    pub(crate) fn books(&self, name: &str) -> Option<Books> {
+        let now = self.clock.now();
+        let dimensions = self.with_scope(name, |scope| scope.quota.books(now))?;
+        let at = now.saturating_sub(self.lock().origin);
+        Some(Books { at, dimensions })
+    }
+
+    /// How long a call is under way before it is heard of.
+    pub(crate) fn jitter(&self) -> Duration {
+        let most = u64::try_from(self.jitter.as_nanos()).unwrap_or(u64::MAX);
+        Duration::from_nanos(self.lock().jitter_rng.u64(0..=most))
+    }
+
     pub(crate) fn reset(&self) {
         let mut state = self.lock();
         let now = self.clock.now();
@@ -200,6 +246,7 @@ impl Shared {
             key.counters.reset();
         }
         state.rng = Rng::with_seed(self.seed);
+        state.jitter_rng = jitter_rng(self.seed);
         state.epoch += 1;
         state.origin = now;
     }
@@ -208,8 +255,8 @@ impl Shared {
     pub(crate) fn decide(self: &Arc<Self>, caller: Caller, call: Result<Call, Problem>) -> Verdict {
         let mut state = self.lock();
         let now = self.clock.now();
-        let call = match state.admit(caller, call, now, &self.clock) {
-            Ok(call) => call,
+        let (call, tab) = match state.admit(caller, call, now, self) {
+            Ok(admitted) => admitted,
             Err(problem) => {
                 state.count(caller, |counters| counters.decided(problem.outcome()));
                 return Verdict::Rejected(problem);
@@ -217,10 +264,11 @@ impl Shared {
         };
         let fate = state.draw(&call, now);
         let place = fate.is_ok().then(|| state.line.join());
-        let in_flight = InFlight::new(Arc::clone(self), caller, state.epoch, place);
+        let mut in_flight = InFlight::new(Arc::clone(self), tab, place);
         match fate {
             Err(problem) => {
                 state.count(caller, |counters| counters.decided(problem.outcome()));
+                in_flight.fail();
                 Verdict::Failed(problem, in_flight)
             }
             Ok(plan) => {
@@ -243,8 +291,8 @@ impl State {
         caller: Caller,
         call: Result<Call, Problem>,
         now: Timestamp,
-        clock: &Clock,
-    ) -> Result<Call, Problem> {
+        shared: &Shared,
+    ) -> Result<(Call, Tab), Problem> {
         let (key, scope) = (&self.keys[caller.key], &mut self.scopes[caller.scope]);
         if key.revoked {
             return Err(Problem::UnknownKey);
@@ -260,18 +308,37 @@ impl State {
         if self.line.is_full() {
             return Err(Problem::Overloaded);
         }
-        let cost = quota::cost(call.input_tokens, call.max_tokens);
-        if let Err(refusal) = scope.quota.admit(cost, scope.counters.in_flight, now) {
-            return Err(Problem::refused(refusal, call.model, clock));
+        let rule = shared.charging;
+        let charged = rule.at_admission(&call.tokens);
+        let (needs, charge) = (rule.needs(charged), charged.per_dimension());
+        let in_flight = scope.counters.in_flight;
+        if let Err(refusal) = scope.quota.admit(needs, charge, in_flight, now) {
+            if rule.counts_refused() {
+                scope.quota.waste(charge, now);
+            }
+            return Err(Problem::refused(refusal, call.model, &shared.clock));
         }
-        scope
-            .credit
-            .charge(call.input_tokens.saturating_add(call.max_tokens));
+        let Tokens { input, max, .. } = call.tokens;
+        scope.credit.charge(input.saturating_add(max));
         let since_origin = now.saturating_sub(self.origin);
         self.count(caller, |counters| {
-            counters.admitted(call.input_tokens, call.max_tokens, since_origin)
+            counters.admitted(charged.input, charged.output, since_origin)
         });
-        Ok(call)
+        let tab = Tab {
+            caller,
+            epoch: self.epoch,
+            tokens: call.tokens,
+            charged,
+        };
+        Ok((call, tab))
+    }
+
+    /// Replaces what a call was charged; it was admitted in this epoch.
+    pub(crate) fn settle(&mut self, tab: &mut Tab, charge: Charge, now: Timestamp) {
+        let old = std::mem::replace(&mut tab.charged, charge);
+        let quota = &mut self.scopes[tab.caller.scope].quota;
+        quota.settle(old.per_dimension(), charge.per_dimension(), now);
+        self.count(tab.caller, |counters| counters.settled(old, charge));
     }
 
     pub(crate) fn count(&mut self, caller: Caller, update: impl Fn(&mut Counters)) {
@@ -287,9 +354,8 @@ impl State {
     /// Draws length and faults; always as many draws, so that the sequence depends on the seed and
     /// the order alone.
     fn draw(&mut self, call: &Call, now: Timestamp) -> Result<Plan, Problem> {
-        let drawn_tokens = self
-            .rng
-            .u64((call.max_tokens / 10).max(1)..=call.max_tokens);
+        let max = call.tokens.max;
+        let drawn_tokens = self.rng.u64((max / 10).max(1)..=max);
         let fault = self.rng.f64();
         let stream_fault = self.rng.f64();
 
@@ -309,4 +375,8 @@ impl State {
             latency: self.latency,
         })
     }
+}
+
+fn jitter_rng(seed: u64) -> Rng {
+    Rng::with_seed(seed ^ 0x6a69_7474_6572)
 }

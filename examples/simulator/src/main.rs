@@ -1,7 +1,9 @@
-//! Concurrency limits and retry budgets against servers whose optimum is known.
+//! Concurrency limits and retry budgets against servers whose optimum is known, and the layers
+//! against a provider that keeps its own books.
 //!
 //! Every run is decided by its seed. `cargo run --release -p simulator -- --help` tells the rest.
 
+mod accuracy;
 mod chance;
 mod contender;
 mod controller;
@@ -19,13 +21,16 @@ mod tests;
 
 use std::{path::PathBuf, process::ExitCode};
 
-use clap::Parser;
+use clap::{Parser, Subcommand};
 
 use self::{contender::Contender, retries::Funding, scenario::Scenario, score::Row};
 
 /// Concurrency limits and retry budgets against servers whose optimum is known.
 #[derive(Debug, Parser)]
+#[command(args_conflicts_with_subcommands = true)]
 struct Arguments {
+    #[command(subcommand)]
+    command: Option<Command>,
     /// Only these scenarios: S1 to S8, R1, or a part of a varied one's name.
     #[arg(long, value_delimiter = ',')]
     scenario: Vec<String>,
@@ -50,6 +55,11 @@ struct Arguments {
     /// Draw limit, calls in flight and queue of the default in each scenario into this directory.
     #[arg(long, value_name = "DIR")]
     plots: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Accuracy(accuracy::Arguments),
 }
 
 impl Arguments {
@@ -91,7 +101,11 @@ impl Arguments {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    match run(&arguments) {
+    let outcome = match &arguments.command {
+        Some(Command::Accuracy(arguments)) => accuracy::run(arguments),
+        None => run(&arguments),
+    };
+    match outcome {
         Ok(misses) if misses.is_empty() => ExitCode::SUCCESS,
         Ok(misses) => {
             for miss in misses {

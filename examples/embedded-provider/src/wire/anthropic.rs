@@ -85,13 +85,15 @@ fn message(problem: &Problem) -> String {
 fn refused(refusal: Refusal) -> String {
     match refusal {
         Refusal::Rate {
-            dimension,
-            per_minute,
-            ..
+            dimension, limit, ..
         } => format!(
-            "This request would exceed the rate limit for your organization of {per_minute} {} \
-             per minute. You can see the response headers for current usage.",
-            slug(dimension).replace('-', " ")
+            "This request would exceed the rate limit for your organization of {limit} {} \
+             per {}. You can see the response headers for current usage.",
+            slug(dimension).replace('-', " "),
+            match dimension {
+                Dimension::RequestsPerDay => "day",
+                _ => "minute",
+            }
         ),
         Refusal::InFlight { limit } => format!(
             "Number of concurrent connections has exceeded your rate limit of {limit}. \
@@ -104,7 +106,8 @@ fn refused(refusal: Refusal) -> String {
 
 /// Adds the `anthropic-ratelimit-*` headers.
 pub(super) fn stamp(headers: &mut HeaderMap, gauges: &[Gauge], clock: &Clock) {
-    for gauge in gauges {
+    let of_minutes = |gauge: &&Gauge| gauge.dimension != Dimension::RequestsPerDay;
+    for gauge in gauges.iter().filter(of_minutes) {
         let mut set = |what, shown| {
             let name = format!("anthropic-ratelimit-{}-{what}", slug(gauge.dimension));
             headers.insert(
@@ -112,7 +115,7 @@ pub(super) fn stamp(headers: &mut HeaderMap, gauges: &[Gauge], clock: &Clock) {
                 shown,
             );
         };
-        set("limit", gauge.per_minute.into());
+        set("limit", gauge.limit.into());
         set("remaining", shown(gauge.dimension, gauge.remaining).into());
         set("reset", value(date_up(clock.wall(gauge.full_at))));
     }
@@ -120,7 +123,7 @@ pub(super) fn stamp(headers: &mut HeaderMap, gauges: &[Gauge], clock: &Clock) {
 
 fn slug(dimension: Dimension) -> &'static str {
     match dimension {
-        Dimension::Requests => "requests",
+        Dimension::Requests | Dimension::RequestsPerDay => "requests",
         Dimension::InputTokens => "input-tokens",
         Dimension::OutputTokens => "output-tokens",
         Dimension::Tokens => "tokens",
@@ -130,7 +133,7 @@ fn slug(dimension: Dimension) -> &'static str {
 /// Anthropic rounds the tokens that remain to the nearest thousand, and requests not at all.
 fn shown(dimension: Dimension, remaining: u64) -> u64 {
     match dimension {
-        Dimension::Requests => remaining,
+        Dimension::Requests | Dimension::RequestsPerDay => remaining,
         Dimension::InputTokens | Dimension::OutputTokens | Dimension::Tokens => {
             remaining.saturating_add(500) / 1_000 * 1_000
         }
@@ -216,9 +219,9 @@ fn object(
         "stop_reason": stop_reason,
         "stop_sequence": null,
         "usage": {
-            "input_tokens": message.input_tokens,
-            "cache_creation_input_tokens": 0,
-            "cache_read_input_tokens": 0,
+            "input_tokens": message.tokens.input - message.tokens.cached - message.tokens.written,
+            "cache_creation_input_tokens": message.tokens.written,
+            "cache_read_input_tokens": message.tokens.cached,
             "output_tokens": output_tokens,
         },
     })

@@ -1,6 +1,7 @@
 //! What one answer consists of, and what all formats write alike.
 
-use super::{anthropic, format::Format, openai};
+use super::{anthropic, bedrock, format::Format, gemini, openai};
+use crate::charging::Tokens;
 use bytes::Bytes;
 use http::HeaderValue;
 use std::{fmt::Display, time::Duration};
@@ -19,11 +20,12 @@ pub(crate) struct Message {
     /// In seconds since 1970.
     pub(crate) created: u64,
     pub(crate) model: String,
-    pub(crate) input_tokens: u64,
+    pub(crate) tokens: Tokens,
     pub(crate) output_tokens: u64,
-    pub(crate) max_tokens: u64,
     /// Whether a stream in OpenAI's format tells its tokens.
     pub(crate) include_usage: bool,
+    /// How long the generation takes, in provider time.
+    pub(crate) millis: u64,
 }
 
 impl Message {
@@ -31,47 +33,57 @@ impl Message {
         let whole = match self.format {
             Format::Anthropic => anthropic::whole(self),
             Format::OpenAi => openai::whole(self),
+            Format::Gemini => gemini::whole(self),
+            Format::Bedrock => bedrock::whole(self),
         };
         whole.into()
     }
 
     /// The events before the first token.
     pub(crate) fn opening(&self) -> Bytes {
-        let opening = match self.format {
-            Format::Anthropic => anthropic::opening(self),
-            Format::OpenAi => openai::opening(self),
-        };
-        opening.into()
+        match self.format {
+            Format::Anthropic => anthropic::opening(self).into(),
+            Format::OpenAi => openai::opening(self).into(),
+            // The first token comes with the head, and there is nothing to say before it.
+            Format::Gemini => Bytes::new(),
+            Format::Bedrock => bedrock::opening(),
+        }
     }
 
     /// Tokens `from..to` of the answer.
-    pub(crate) fn delta(&self, from: u64, to: u64) -> String {
+    pub(crate) fn delta(&self, from: u64, to: u64) -> Bytes {
         let text = text(from, to);
         match self.format {
-            Format::Anthropic => anthropic::delta(&text),
-            Format::OpenAi => openai::delta(self, &text),
+            Format::Anthropic => anthropic::delta(&text).into(),
+            Format::OpenAi => openai::delta(self, &text).into(),
+            Format::Gemini => gemini::delta(self, &text, to).into(),
+            Format::Bedrock => bedrock::delta(&text),
         }
     }
 
     /// The events after the last token.
-    pub(crate) fn closing(&self) -> String {
+    pub(crate) fn closing(&self) -> Bytes {
         match self.format {
-            Format::Anthropic => anthropic::closing(self),
-            Format::OpenAi => openai::closing(self),
+            Format::Anthropic => anthropic::closing(self).into(),
+            Format::OpenAi => openai::closing(self).into(),
+            Format::Gemini => gemini::closing(self).into(),
+            Format::Bedrock => bedrock::closing(self),
         }
     }
 
     /// The event that takes the place of the rest when a stream fails.
-    pub(crate) fn broken_off(&self) -> String {
+    pub(crate) fn broken_off(&self) -> Bytes {
         match self.format {
-            Format::Anthropic => anthropic::broken_off(),
-            Format::OpenAi => openai::broken_off(),
+            Format::Anthropic => anthropic::broken_off().into(),
+            Format::OpenAi => openai::broken_off().into(),
+            Format::Gemini => gemini::broken_off().into(),
+            Format::Bedrock => bedrock::broken_off(),
         }
     }
 
     /// Whether the model came to an end by itself.
     pub(super) fn is_complete(&self) -> bool {
-        self.output_tokens < self.max_tokens
+        self.output_tokens < self.tokens.max
     }
 
     pub(super) fn text(&self) -> String {

@@ -49,7 +49,7 @@ fn kind(problem: &Problem) -> &'static str {
     match problem {
         Problem::Refused { refusal, .. } => match refusal {
             Refusal::Rate {
-                dimension: Dimension::Requests,
+                dimension: Dimension::Requests | Dimension::RequestsPerDay,
                 ..
             }
             | Refusal::InFlight { .. } => "requests",
@@ -116,18 +116,19 @@ fn refused(refusal: Refusal, wait: Duration, model: &str) -> String {
     match refusal {
         Refusal::Rate {
             dimension,
-            per_minute,
+            limit: amount,
             requested,
             ..
         } => {
             let limit = match dimension {
                 Dimension::Requests => "requests per min (RPM)",
+                Dimension::RequestsPerDay => "requests per day (RPD)",
                 Dimension::InputTokens => "input tokens per min",
                 Dimension::OutputTokens => "output tokens per min",
                 Dimension::Tokens => "tokens per min (TPM)",
             };
             format!(
-                "Rate limit reached for {model} on {limit}: Limit {per_minute}, \
+                "Rate limit reached for {model} on {limit}: Limit {amount}, \
                  Requested {requested}. Please try again in {wait}."
             )
         }
@@ -141,14 +142,15 @@ fn refused(refusal: Refusal, wait: Duration, model: &str) -> String {
 // === Headers ===
 
 /// Adds the `x-ratelimit-*` headers. There is one set for tokens, so it tells of the limit with the
-/// fewest left.
-pub(super) fn stamp(headers: &mut HeaderMap, gauges: &[Gauge], clock: &Clock) {
+/// fewest left, and one for requests, over the minute or the day.
+pub(super) fn stamp(headers: &mut HeaderMap, gauges: &[Gauge], requests: Dimension, clock: &Clock) {
     let unit_of = |gauge: &Gauge| match gauge.dimension {
-        Dimension::Requests => "requests",
-        _ => "tokens",
+        dimension if dimension == requests => Some("requests"),
+        dimension if dimension.is_requests() => None,
+        _ => Some("tokens"),
     };
     for unit in ["requests", "tokens"] {
-        let same_unit = gauges.iter().filter(|gauge| unit_of(gauge) == unit);
+        let same_unit = gauges.iter().filter(|gauge| unit_of(gauge) == Some(unit));
         let Some(gauge) = same_unit.min_by_key(|gauge| gauge.remaining) else {
             continue;
         };
@@ -160,7 +162,7 @@ pub(super) fn stamp(headers: &mut HeaderMap, gauges: &[Gauge], clock: &Clock) {
             );
         };
         let until_full = clock.real(gauge.full_at.saturating_sub(clock.now()));
-        set("limit", gauge.per_minute.into());
+        set("limit", gauge.limit.into());
         set("remaining", gauge.remaining.into());
         set("reset", value(go_duration(until_full)));
     }
@@ -247,10 +249,10 @@ fn object(message: &Message, kind: &str, choices: Value) -> Value {
 
 fn usage(message: &Message) -> Value {
     json!({
-        "prompt_tokens": message.input_tokens,
+        "prompt_tokens": message.tokens.input,
         "completion_tokens": message.output_tokens,
-        "total_tokens": message.input_tokens + message.output_tokens,
-        "prompt_tokens_details": { "cached_tokens": 0 },
+        "total_tokens": message.tokens.input + message.output_tokens,
+        "prompt_tokens_details": { "cached_tokens": message.tokens.cached },
     })
 }
 

@@ -2,10 +2,14 @@
 #![allow(clippy::disallowed_methods, reason = "a test measures and waits")]
 
 mod capacity;
+mod charging;
 mod chat;
 mod client;
+mod formats;
+mod in_process;
 mod keys;
 mod lifecycle;
 mod quota;
 mod refusals;
+mod service;
 mod wire;
