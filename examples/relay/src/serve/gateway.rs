@@ -7,6 +7,7 @@ use http::{
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Body as _, Incoming};
 use serde_json::json;
+use tower_relay::outcome::{Outcome, Verdict};
 
 use super::{
     headers::{remove_callers_own, remove_hop_by_hop, without_key},
@@ -52,7 +53,7 @@ pub(super) async fn answer(routes: &Routes, request: Request<Incoming>) -> Respo
         }
     };
     match upstream.call(call(&upstream, head, body)).await {
-        Ok(response) if response.status() == StatusCode::UNAUTHORIZED => {
+        Ok(response) if is_key_rejected(&response) => {
             // It is not the caller's credential that was refused, and some providers repeat a part
             // of the one that was.
             let name = &upstream.config().name;
@@ -62,6 +63,13 @@ pub(super) async fn answer(routes: &Routes, request: Request<Incoming>) -> Respo
         Ok(response) => passed_back(response),
         Err(error) => failure(&upstream.config().name, &*error),
     }
+}
+
+/// Whether the provider refused the key, in whatever words.
+fn is_key_rejected(response: &Response<Body>) -> bool {
+    let known = response.extensions().get::<Outcome>();
+    response.status() == StatusCode::UNAUTHORIZED
+        || known.is_some_and(|known| known.verdict() == Verdict::KeyRejected)
 }
 
 fn own(routes: &Routes, method: &Method, path: &str) -> Response<Body> {

@@ -10,7 +10,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{Request, Response, header::CONTENT_TYPE, uri::Authority};
+use http::{Request, Response, StatusCode, header::CONTENT_TYPE, uri::Authority};
 use http_body_util::{BodyExt, Full, combinators::UnsyncBoxBody};
 use tokio::{task::AbortHandle, time::Instant};
 use tower::{ServiceBuilder, ServiceExt, util::BoxCloneSyncService};
@@ -19,7 +19,7 @@ use tower_relay::{
     call::{self, Facts, FactsLayer, ReadFacts, RequestLayer},
     circuit_breaker::{KeyedCircuitBreakerHandle, KeyedCircuitBreakerLayer},
     error::{BoxError, Rejected},
-    http::{Credential, Http, classify_error, classify_head},
+    http::{Reported, classify_error, classify_head},
     key_rotation::{KeyPool, KeyRotationHandle, KeyRotationLayer},
     outcome::{Idempotency, Outcome, Verdict},
     policy::{
@@ -28,7 +28,7 @@ use tower_relay::{
         pool::KeyState,
     },
     protocol::timestamp,
-    provider::JsonFacts,
+    provider::{JsonFacts, ProviderLayer},
     retry::RetryLayer,
 };
 
@@ -38,7 +38,6 @@ use super::{
     client::HttpClient,
     config::{self, Algorithm},
     paths::Pattern,
-    providers::CredentialHeader,
     status::{BreakerStatus, ConcurrencyStatus, ScopeStatus, UpstreamStatus},
 };
 
@@ -61,34 +60,39 @@ pub(super) struct Upstream {
 
 impl Upstream {
     pub(super) fn new(config: config::Upstream, client: &HttpClient) -> Self {
-        let credential = match &config.provider.credential {
-            CredentialHeader::Bearer => Credential::bearer(Http),
-            CredentialHeader::Named(name) => Credential::header(Http, name.clone()),
-        };
+        let profile = config.provider.profile();
         let is_spread = Arc::new(AtomicBool::new(hosts(&config).len() > 1));
         let spread = Arc::clone(&is_spread);
         let rotation = KeyRotationLayer::new(pool(&config))
             .max_wait(config.max_wait)
             .max_waiting(config.max_waiting)
-            .protocol(credential)
+            .protocol(profile.clone())
             .classify(move |result: Result<&_, &_>| blame(result, spread.load(Relaxed)))
             .noted();
         let keys = rotation.handle();
         let concurrency = concurrency(&config);
         let breaker = config.breaker.policy();
         let breaker = breaker.expect("it was checked when it was read");
-        let breaker = KeyedCircuitBreakerLayer::new(breaker, host).protocol(Http);
+        let breaker = KeyedCircuitBreakerLayer::new(breaker, host).protocol(profile.clone());
         let (limit, breakers) = (concurrency.handle(), breaker.handle());
         let longest = config.max_wait;
         let outcome = move |result: Result<&_, &_>| refused_is_final(result, longest);
         let service = ServiceBuilder::new()
-            .layer(FactsLayer::new(JsonAlone))
             // Which calls may be repeated is for the callers to say: anything is forwarded.
-            .layer(RetryLayer::http().classify(outcome).noted())
+            .layer(FactsLayer::new(JsonAlone(
+                profile.facts().idempotency(Idempotency::Unknown),
+            )))
+            .layer(
+                RetryLayer::default()
+                    .protocol(Reported)
+                    .classify(outcome)
+                    .noted(),
+            )
             .layer(rotation)
-            .layer(concurrency.protocol(Http).noted())
+            .layer(concurrency.protocol(profile.clone()).noted())
             .layer(breaker.noted())
             .layer(RequestLayer)
+            .layer(ProviderLayer::new(profile))
             .service(client.clone())
             .map_response(|response| response.map(|body| body.map_err(Into::into).boxed_unsync()));
         Self {
@@ -248,24 +252,38 @@ fn pool(config: &config::Upstream) -> KeyPool {
 }
 
 /// Whom a failure is about. A 403 or 451 may as well be about one caller's prompt or path, and
-/// would take a model from every key or all scopes out: by its head alone it is the caller's.
+/// would take a model from every key or all scopes out: it is the caller's.
 ///
 /// Where scopes are at several hosts, one whose host's breaker is open rests until calls pass, so
-/// that the others serve: what is refused costs no quota, and the scope would look the least used.
+/// that those at other hosts serve meanwhile.
 fn blame<B>(result: Result<&Response<B>, &BoxError>, is_spread: bool) -> Outcome {
-    let outcome = match result {
-        Ok(response) => classify_head(response.status(), response.headers()),
-        Err(error) => match Rejected::find(&**error) {
-            Some(Rejected::BreakerOpen(open)) if is_spread => {
-                let wait = open.retry_after().unwrap_or_default();
-                Outcome::new(Verdict::Throttled).after(wait)
-            }
-            _ => classify_error(error),
-        },
+    let response = match result {
+        Ok(response) => response,
+        Err(error) => {
+            return match Rejected::find(&**error) {
+                Some(Rejected::BreakerOpen(open)) if is_spread => {
+                    let wait = open.retry_after().unwrap_or_default();
+                    Outcome::new(Verdict::Throttled).after(wait)
+                }
+                _ => classify_error(error),
+            };
+        }
     };
-    match outcome.verdict() {
-        Verdict::ModelDenied | Verdict::Region => Outcome::new(Verdict::CallerFault),
+    let outcome = read(response);
+    match (response.status(), outcome.verdict()) {
+        (
+            StatusCode::FORBIDDEN | StatusCode::UNAVAILABLE_FOR_LEGAL_REASONS,
+            Verdict::ModelDenied | Verdict::Region,
+        ) => Outcome::new(Verdict::CallerFault),
         _ => outcome,
+    }
+}
+
+/// What the provider's layer has read of a response, or its head says.
+fn read<B>(response: &Response<B>) -> Outcome {
+    match response.extensions().get() {
+        Some(known) => *known,
+        None => classify_head(response.status(), response.headers()),
     }
 }
 
@@ -283,17 +301,14 @@ fn refused_is_final<B>(result: Result<&Response<B>, &BoxError>, longest: Duratio
             Some(_) => Outcome::new(Verdict::RefusedLocally),
             None => classify_error(error),
         },
-        Ok(response) => match response.extensions().get() {
-            Some(known) => *known,
-            None => classify_head(response.status(), response.headers()),
-        },
+        Ok(response) => read(response),
     }
 }
 
 /// The facts of JSON requests. What else is forwarded, such as the upload of a file, costs no
 /// tokens however large it is; whether it may be repeated is for its method and headers to say.
 #[derive(Clone, Copy, Debug)]
-struct JsonAlone;
+struct JsonAlone(JsonFacts);
 
 impl ReadFacts<Call> for JsonAlone {
     fn read(&self, call: &Call) -> Facts {
@@ -301,9 +316,7 @@ impl ReadFacts<Call> for JsonAlone {
         let kind = kind.and_then(|kind| kind.to_str().ok()).unwrap_or_default();
         let kind = kind.split(';').next().unwrap_or_default().trim();
         match kind.eq_ignore_ascii_case("application/json") {
-            true => JsonFacts::new()
-                .idempotency(Idempotency::Unknown)
-                .read(call),
+            true => self.0.read(call),
             false => Facts::new(Cost::REQUEST),
         }
     }
