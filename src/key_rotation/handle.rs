@@ -114,6 +114,16 @@ fn note(transition: &Transition) {
                 let wait = retried.as_ref().map(wait);
                 tracing::info!(layer = LAYER, key.alias = &**alias, state = "rejected", wait = ?wait);
             }
+            Change::BreakerOpened { alias, until } => {
+                tracing::info!(layer = LAYER, key.alias = &**alias, state = "breaker open", wait = ?wait(until));
+            }
+            Change::BreakerClosed { alias } => {
+                tracing::info!(
+                    layer = LAYER,
+                    key.alias = &**alias,
+                    state = "breaker closed"
+                );
+            }
             Change::Accepted { alias } => {
                 tracing::info!(layer = LAYER, key.alias = &**alias, state = "accepted");
             }

@@ -22,6 +22,12 @@ impl Probes {
         self.held(now) >= usize::from(config.probes)
     }
 
+    /// When the first lease of those that run ends.
+    pub(super) fn next_end(&self, now: Timestamp) -> Timestamp {
+        let running = self.leases.iter().filter(|&&until| until > now);
+        running.min().copied().unwrap_or(now)
+    }
+
     /// Gives a place to a call, if one is free.
     pub(super) fn enter(
         &mut self,

@@ -103,6 +103,7 @@
 
 mod admission;
 mod config;
+mod gate;
 mod half_open;
 mod mode;
 mod phase;
@@ -114,6 +115,7 @@ mod tests;
 mod trip;
 mod window;
 
+pub(in crate::policy) use self::gate::{Gate, Mark};
 pub use self::{
     admission::{Admission, Receipt, Refusal, Refused, Ticket},
     config::{BreakerConfig, BreakerConfigBuilder},

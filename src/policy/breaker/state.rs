@@ -38,7 +38,7 @@ use crate::policy::{Rng, Timestamp};
 pub struct Breaker {
     pub(super) phase: Phase,
     /// What a ticket must know to have a say.
-    generation: u32,
+    pub(super) generation: u32,
     /// How often the shortest time open is doubled next.
     pub(super) growth: u8,
     pub(super) mode: Mode,
@@ -308,6 +308,11 @@ impl Breaker {
         self.tell()
     }
 
+    #[inline]
+    pub(super) fn has_news(&self) -> bool {
+        self.news != News::Nothing
+    }
+
     #[cold]
     fn tell(&mut self) -> Option<Transition> {
         let news = std::mem::replace(&mut self.news, News::Nothing);
@@ -447,7 +452,7 @@ impl Breaker {
         }));
     }
 
-    fn enter(&mut self, phase: Phase) {
+    pub(super) fn enter(&mut self, phase: Phase) {
         self.phase = phase;
         self.generation = self.generation.wrapping_add(1);
         self.news = News::Phase;

@@ -133,11 +133,11 @@ impl Pool {
         self.events += 1;
         let state = &mut self.lanes[lane as usize];
         let bucket = state.bucket.as_mut();
-        let reserved_at = bucket.map(|bucket| {
+        let is_reserved = bucket.is_some();
+        if let Some(bucket) = bucket {
             // Kept as the instant alone: a pick is moved on the hot path, and knows its cost.
             let _kept = bucket.take_late(&ask.cost, at, now);
-            now
-        });
+        }
         state.in_flight += 1;
         state.reference = ask.cost;
         state.last_taken = self.taken;
@@ -148,6 +148,7 @@ impl Pool {
         let rests = state.rests;
         let is_spaced = !state.gap.is_zero() || state.relapses > 0;
 
+        let mark = self.enter_breaker(key, now);
         let (key_generation, is_trial) = {
             let key = &mut self.keys[key as usize];
             key.in_flight += 1;
@@ -175,7 +176,8 @@ impl Pool {
         }
         Pick {
             ask: *ask,
-            reserved_at,
+            taken_at: now,
+            is_reserved,
             scope: scope_index,
             lane,
             key,
@@ -185,6 +187,7 @@ impl Pool {
             probe,
             is_trial,
             is_spaced,
+            mark,
         }
     }
 
@@ -199,8 +202,8 @@ impl Pool {
                 self.strategy,
                 Strategy::LeastInFlight | Strategy::LeastRecentlyUsed
             );
-        if let (Some(bucket), Some(at)) = (&mut lane.bucket, pick.reserved_at) {
-            let reservation = Reservation::again(pick.ask.cost, at);
+        if let (Some(bucket), true) = (&mut lane.bucket, pick.is_reserved) {
+            let reservation = Reservation::again(pick.ask.cost, pick.taken_at);
             is_moved |= settlement != Settlement::AsReserved;
             match settlement {
                 Settlement::Unsent => bucket.refund(reservation, now),
@@ -216,7 +219,7 @@ impl Pool {
         if lane.is_removed && lane.in_flight == 0 {
             self.free_lanes.push(pick.lane);
         }
-        self.release_key(&pick);
+        self.release_key(&pick, now);
         let scope = &mut self.scopes[pick.scope as usize];
         scope.in_flight -= 1;
         if scope.access == Access::Removed && scope.in_flight == 0 {

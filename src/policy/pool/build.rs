@@ -105,7 +105,7 @@ impl Pool {
     }
 
     /// Adds a usable key.
-    pub(super) fn add_key(&mut self, scope: u32, config: &KeyConfig) {
+    pub(super) fn add_key(&mut self, scope: u32, config: &KeyConfig, now: Timestamp) {
         let free = self.free_keys.pop();
         let index = free.unwrap_or(self.keys.len() as u32);
         let key = Key {
@@ -116,6 +116,7 @@ impl Pool {
             // No pick of what was here before is left.
             generation: 0,
             standing: Standing::Usable,
+            breaker: self.new_breaker(now),
             denied: Vec::new(),
             in_flight: 0,
             totals: Totals::default(),
@@ -130,14 +131,23 @@ impl Pool {
 
     /// Makes all rings and views anew, for a configuration whose scopes and keys are there.
     pub(super) fn rebuild(&mut self, config: &PoolConfig, now: Timestamp) {
+        self.broken.clear();
         for index in 0..self.scopes.len() {
             let scope = &mut self.scopes[index];
             (scope.ring, scope.rings) = (Ring::new(self.strategy), HashMap::new());
-            for (number, &key) in scope.keys.iter().enumerate() {
-                let key = &mut self.keys[key as usize];
+            for (number, &index) in scope.keys.iter().enumerate() {
+                let key = &mut self.keys[index as usize];
                 key.number = number as u32;
                 if key.standing.is_usable() {
                     scope.ring.add(key.number, key.weight);
+                }
+                if key.standing.is_broken() {
+                    self.broken.insert(index);
+                    let at = key.standing.retried_at();
+                    scope.retrials.extend(at.map(|at| (at, index)));
+                    if key.standing.awaits_end() {
+                        scope.trials.push(index);
+                    }
                 }
             }
         }

@@ -1,6 +1,9 @@
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
-use crate::policy::{InvalidConfig, Quota};
+use crate::policy::{
+    InvalidConfig, Quota,
+    breaker::{BreakerConfig, BreakerConfigBuilder},
+};
 
 /// The most of a weight: a share of a thousandth is as fine as anybody needs, and sums stay exact.
 const HEAVIEST: u32 = 1_000;
@@ -62,6 +65,8 @@ pub struct PoolConfig {
     pub(super) scopes: Vec<ScopeConfig>,
     pub(super) strategy: Strategy,
     pub(super) rests: Rests,
+    /// Of each key, if it has one.
+    pub(super) breaker: Option<BreakerConfig>,
 }
 
 /// How long what failed is left alone.
@@ -100,6 +105,14 @@ pub(super) struct KeyConfig {
 #[must_use]
 pub struct PoolConfigBuilder {
     config: PoolConfig,
+    breaker: Breakers,
+}
+
+#[derive(Clone, Debug)]
+enum Breakers {
+    Default,
+    Own(BreakerConfig),
+    Off,
 }
 
 // === impl PoolConfig ===
@@ -127,8 +140,50 @@ impl PoolConfig {
                     exhausted: Self::EXHAUSTED_REST,
                     reprobe: None,
                 },
+                breaker: None,
             },
+            breaker: Breakers::Default,
         }
+    }
+
+    /// When the breaker of a key opens and closes unless [`breaker`](PoolConfigBuilder::breaker)
+    /// says otherwise: a configuration to be changed.
+    ///
+    /// It opens at 15 % failures of at least 20 calls in 60 s, for 5 s to 5 min, and closes after
+    /// 10 successes of up to 3 calls at once, with leases of 30 s. 15 % because the others of the
+    /// pool carry the load, so little is lost by leaving early; 20 calls because of them a key that
+    /// fails one call in fifty has three failures by chance seven times in a thousand. 10 successes
+    /// because a key that fails 30 % has as many in a row once in 35 times, and three every third
+    /// time; they cost nothing, for they are calls of the callers.
+    ///
+    /// What counts:
+    ///
+    /// - a success, when it is reported, and
+    /// - a failure by overload or fault of the server, if the last ten calls with *other* keys have
+    ///   all succeeded, none of them more than 30 s ago. So a failure counts only where the
+    ///   endpoint does well otherwise. In an outage nobody's failures count, not even at its
+    ///   beginning: at the second failure the row of the others is broken;
+    /// - nothing else: limits, credit and rejections are dealt with by their cause.
+    ///
+    /// A key without which calls of some model could be served by nobody is never taken out, and is
+    /// let in at once when it comes to that. A ramp or slow calls have no part in it.
+    ///
+    /// ```
+    /// use tower_relay::policy::pool::{PoolConfig, ScopeConfig};
+    ///
+    /// let scope = ScopeConfig::new("org-a").key("a1").key("a2");
+    /// let patient = PoolConfig::key_breaker().failure_ratio(0.4, 50).build()?;
+    /// let config = PoolConfig::builder().scope(scope.clone()).breaker(patient).build()?;
+    /// assert_ne!(config, PoolConfig::builder().scope(scope).build()?);
+    /// # Ok::<(), tower_relay::policy::InvalidConfig>(())
+    /// ```
+    pub const fn key_breaker() -> BreakerConfigBuilder {
+        BreakerConfig::builder()
+            .no_conditions()
+            .window(Duration::from_secs(60))
+            .failure_ratio(0.15, BreakerConfig::DEFAULT_MINIMUM)
+            .successes(10)
+            .ramp(Duration::ZERO)
     }
 
     /// The least slack of all quotas, within which a late call is made up for.
@@ -234,16 +289,30 @@ impl PoolConfigBuilder {
         self
     }
 
+    /// When the breaker of each key opens and closes. Default: [`PoolConfig::key_breaker`], which
+    /// says what counts. The mode must be the normal one.
+    pub fn breaker(mut self, breaker: BreakerConfig) -> Self {
+        self.breaker = Breakers::Own(breaker);
+        self
+    }
+
+    /// Takes no key out for failures of the server. Default: [`PoolConfig::key_breaker`].
+    pub fn no_breaker(mut self) -> Self {
+        self.breaker = Breakers::Off;
+        self
+    }
+
     /// The configuration.
     ///
     /// # Errors
     ///
     /// [`InvalidConfig`] if there is no scope, a scope has no key, a name, alias or pattern is
     /// empty or given twice, a `*` stands elsewhere than at the end, a quota is given twice for
-    /// the same models, a weight is not from 1 to 1,000, a rest is zero or the default rest is
-    /// longer than the longest.
+    /// the same models, a weight is not from 1 to 1,000, a rest is zero, the default rest is
+    /// longer than the longest, or the breaker's mode is not the normal one.
     pub fn build(self) -> Result<PoolConfig, InvalidConfig> {
-        let config = self.config;
+        let mut config = self.config;
+        config.breaker = self.breaker.built()?;
         check_rests(&config.rests)?;
         if config.scopes.is_empty() {
             let problem = "the pool is empty; add at least one scope with a key";
@@ -278,6 +347,22 @@ impl PoolConfigBuilder {
             }
         }
         Ok(config)
+    }
+}
+
+impl Breakers {
+    fn built(self) -> Result<Option<BreakerConfig>, InvalidConfig> {
+        let breaker = match self {
+            Self::Off => return Ok(None),
+            Self::Default => PoolConfig::key_breaker().build()?,
+            Self::Own(breaker) => breaker,
+        };
+        if !breaker.is_normal() {
+            let problem = "the breakers of keys run in the normal mode; leave them out with \
+                           no_breaker, and keys by disabling them";
+            return Err(InvalidConfig::new("breaker.mode", problem));
+        }
+        Ok(Some(breaker.without_ramp()))
     }
 }
 

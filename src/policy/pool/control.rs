@@ -30,7 +30,8 @@ pub enum Change {
 }
 
 impl Pool {
-    /// Uses a key again, whatever took it out: disabled, draining, rejected, or denied a model.
+    /// Uses a key again, whatever took it out: disabled, draining, rejected, denied a model, or its
+    /// breaker, which forgets what it has seen.
     ///
     /// # Errors
     ///
@@ -38,6 +39,7 @@ impl Pool {
     pub fn enable(&mut self, alias: &str, now: Timestamp) -> Result<(), UnknownName> {
         let index = self.key(alias)?;
         self.set_standing(index, Standing::Usable);
+        self.forget(index, now);
         let key = &mut self.keys[index as usize];
         key.generation = key.generation.wrapping_add(1);
         let scope = &mut self.scopes[key.scope as usize];
@@ -63,6 +65,7 @@ impl Pool {
         key.generation = key.generation.wrapping_add(1);
         let scope = key.scope;
         self.place_all(scope, now);
+        self.spare(now);
         Ok(())
     }
 
@@ -84,6 +87,7 @@ impl Pool {
             _ => self.set_standing(index, Standing::Draining),
         }
         self.place_all(scope, now);
+        self.spare(now);
         Ok(())
     }
 
@@ -112,7 +116,8 @@ impl Pool {
     /// Takes another configuration, and says what it changed.
     ///
     /// Scopes of the same name and keys of the same alias in the same scope keep their state:
-    /// quotas spent, rests, credit, calls in flight, totals, disabled and draining. A class of models
+    /// quotas spent, rests, credit, calls in flight, totals, breakers (unless they are configured
+    /// otherwise now), disabled and draining. A class of models
     /// is the same if it keeps one of its patterns, or is for all other models still. A reload is
     /// the operator's word that secrets may have changed: rejected keys, denied models and refused
     /// regions are tried again, and what calls from before have to say about keys decides nothing.
@@ -121,6 +126,10 @@ impl Pool {
     pub fn apply(&mut self, config: &PoolConfig, now: Timestamp) -> Vec<Change> {
         let mut changes = Vec::new();
         (self.strategy, self.rests) = (config.strategy, config.rests);
+        if self.breaker != config.breaker {
+            self.breaker.clone_from(&config.breaker);
+            self.renew_breakers(now);
+        }
         let moved = self.remove_unwanted(config, &mut changes);
         for scope in &config.scopes {
             let name = Arc::clone(&scope.name);
@@ -149,7 +158,7 @@ impl Pool {
             for wanted in &scope.keys {
                 let alias = Arc::clone(&wanted.alias);
                 let Some(&key_index) = self.aliases.get(&alias) else {
-                    self.add_key(index, wanted);
+                    self.add_key(index, wanted, now);
                     changes.push(if moved.contains(&alias) {
                         Change::KeyChanged(alias)
                     } else {
@@ -170,6 +179,7 @@ impl Pool {
             }
         }
         self.rebuild(config, now);
+        self.spare(now);
         changes
     }
 
@@ -228,7 +238,7 @@ impl Pool {
         moved
     }
 
-    fn key(&self, alias: &str) -> Result<u32, UnknownName> {
+    pub(super) fn key(&self, alias: &str) -> Result<u32, UnknownName> {
         self.aliases
             .get(alias)
             .copied()

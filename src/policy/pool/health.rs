@@ -36,7 +36,8 @@ impl Pool {
     /// | key rejected | the key is out until a reload, [`enable`](Self::enable) or a trial |
     /// | model denied | the key is out for this model, if it has a [number of its own](Self::resolve) |
     /// | region | the scope is out until a reload or [`reopen`](Self::reopen): all its keys call from the same place, and waiting does not move it |
-    /// | success | ends a trial, a probe, and the distance kept after a rest |
+    /// | success | ends a trial, a probe, and the distance kept after a rest; counts in the breaker |
+    /// | overloaded, server fault | count in the [breaker](super::PoolConfig::key_breaker) of the key, if other keys do well at the same time |
     /// | all others | nothing: they are not about keys |
     ///
     /// What a pick from before a reload, [`enable`](Self::enable) or [`reopen`](Self::reopen) has
@@ -53,6 +54,20 @@ impl Pool {
         let verdict = outcome.verdict();
         self.scopes[pick.scope()].totals.count(verdict);
         self.keys[pick.key()].totals.count(verdict);
+        self.heed(pick, outcome, now, rng)
+    }
+
+    /// Acts on how a call, or a check, of a key went.
+    #[inline]
+    pub(super) fn heed(
+        &mut self,
+        pick: &Pick,
+        outcome: &Outcome,
+        now: Timestamp,
+        rng: &mut impl Rng,
+    ) -> Absorbed {
+        let verdict = outcome.verdict();
+        self.count(pick, outcome, now, rng);
         if verdict == Verdict::Success && !pick.awaits(verdict) {
             return Absorbed::Nothing;
         }
@@ -171,6 +186,7 @@ impl Pool {
             let scope = Arc::clone(&scope.name);
             self.tell(Transition::Exhausted { scope, until });
             self.place_all(pick.scope, now);
+            self.spare(now);
         }
     }
 
@@ -178,7 +194,7 @@ impl Pool {
         let is_in_use = match self.keys[pick.key()].standing {
             Standing::Usable => true,
             Standing::OnTrial(_) => pick.is_trial,
-            _ => false,
+            standing => standing.is_broken(),
         };
         if !self.is_key_current(pick) || !is_in_use {
             return;
@@ -188,12 +204,14 @@ impl Pool {
             None => Timestamp::MAX,
         };
         self.set_standing(pick.key, Standing::Rejected(at));
+        self.forget(pick.key, now);
         let key = &mut self.keys[pick.key()];
         key.generation = key.generation.wrapping_add(1);
         let alias = Arc::clone(&key.alias);
         let retried = (at < Timestamp::MAX).then_some(at);
         self.tell(Transition::Rejected { alias, retried });
         self.place_all(pick.scope, now);
+        self.spare(now);
     }
 
     fn deny(&mut self, pick: &Pick, now: Timestamp) {
@@ -218,6 +236,7 @@ impl Pool {
         let model = self.models.name(model);
         self.tell(Transition::Denied { alias, model });
         self.place_all(pick.scope, now);
+        self.spare(now);
     }
 
     fn exclude(&mut self, pick: &Pick, now: Timestamp) {
@@ -229,6 +248,7 @@ impl Pool {
         let scope = Arc::clone(&scope.name);
         self.tell(Transition::Excluded { scope });
         self.place_all(pick.scope, now);
+        self.spare(now);
     }
 
     /// Gives a model a view of its own, because not every key may use it. As many steps as its
@@ -273,19 +293,23 @@ impl Pool {
                 _ => {}
             }
         }
-        if let Standing::Rejected(at) = was {
+        if let Some(at) = was.retried_at() {
             scope.retrials.remove(&(at, index));
         }
-        if let Standing::Rejected(at) = standing {
-            if at < Timestamp::MAX {
-                scope.retrials.insert((at, index));
-            }
+        if let Some(at) = standing.retried_at() {
+            scope.retrials.insert((at, index));
         }
-        if was == Standing::OnTrial(Trial::InFlight) {
+        if was.awaits_end() {
             scope.trials.retain(|&key| key != index);
         }
-        if standing == Standing::OnTrial(Trial::InFlight) {
+        if standing.awaits_end() {
             scope.trials.push(index);
+        }
+        if was.is_broken() {
+            self.broken.remove(&index);
+        }
+        if standing.is_broken() {
+            self.broken.insert(index);
         }
     }
 
@@ -296,13 +320,18 @@ impl Pool {
             if at > now {
                 return;
             }
-            self.set_standing(key, Standing::OnTrial(Trial::Due));
+            let standing = match self.keys[key as usize].standing {
+                Standing::Rejected(_) => Standing::OnTrial(Trial::Due),
+                _ => Standing::HalfOpen,
+            };
+            self.set_standing(key, standing);
             self.place_all(scope, now);
         }
     }
 
     /// Counts a call of a key out.
-    pub(super) fn release_key(&mut self, pick: &Pick) {
+    pub(super) fn release_key(&mut self, pick: &Pick, now: Timestamp) {
+        self.leave_breaker(pick, now);
         let key = &mut self.keys[pick.key()];
         key.in_flight -= 1;
         let is_idle = key.in_flight == 0;

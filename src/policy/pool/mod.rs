@@ -6,7 +6,7 @@
 //! call went, so that what failed is left alone for as long as its cause lasts: a throttled class
 //! rests, a scope without credit rests long and is then probed by one call, a rejected key is out,
 //! a model that a key may not use is closed to that key. Nothing of the server's own faults is
-//! held against a key.
+//! held against a key, unless it fails while the others do well.
 //!
 //! ```
 //! use std::time::Duration;
@@ -77,6 +77,53 @@
 //! line is closed by its first waiter that finds nothing. What is ready is [taken](Pool::take)
 //! at once. Whoever is admitted holds one [`Pick`], which gives everything back exactly once.
 //!
+//! # A key that fails while others do well
+//!
+//! Faults and overload are the endpoint's, and in an outage no key is better than another. But
+//! where one key fails and the others do not, the others can carry its load: each key has a
+//! [breaker](crate::policy::breaker), whose failures are only those that came when the last ten
+//! calls with *other* keys had all succeeded, none more than 30 s ago. It opens at 15 % of at least
+//! 20 calls in 60 s and [can be set otherwise](PoolConfig::key_breaker), or
+//! [left out](PoolConfigBuilder::no_breaker). An open one takes the key out of the choice; then calls
+//! serve as probes, three at once with leases, and ten that succeed bring the key back. A key
+//! without which calls of some model had nobody left is never taken out.
+//!
+//! ```
+//! use std::time::Duration;
+//! use tower_relay::{
+//!     outcome::{Outcome, Verdict},
+//!     policy::{Cost, Rng, Timestamp, pool::{Ask, KeyState, Pool, PoolConfig, ScopeConfig, Settlement}},
+//! };
+//!
+//! # struct Fixed;
+//! # impl Rng for Fixed {
+//! #     fn next_u64(&mut self) -> u64 { 0 }
+//! # }
+//! let scope = ScopeConfig::new("org-a").key("a1").key("a2");
+//! let mut now = Timestamp::ZERO;
+//! let mut pool = Pool::new(&PoolConfig::builder().scope(scope).build()?, now);
+//! let ask = Ask::new(pool.resolve(None), Cost::REQUEST);
+//! let mut calls_with_a1 = 0;
+//! for _ in 0..200 {
+//!     now = now + Duration::from_millis(10);
+//!     let pick = pool.try_take(&ask, now).expect("no quota");
+//!     let outcome = match &**pool.alias(&pick) {
+//!         "a1" => {
+//!             calls_with_a1 += 1;
+//!             Outcome::new(Verdict::ServerFault)
+//!         }
+//!         _ => Outcome::SUCCESS,
+//!     };
+//!     let _ = pool.report(&pick, &outcome, now, &mut Fixed);
+//!     pool.release(pick, Settlement::AsReserved, now);
+//! }
+//! // Ten before the others had ten successes, and the twenty that it takes.
+//! assert!(calls_with_a1 <= 30);
+//! let state = pool.snapshot(now)[0].keys()[0].state();
+//! assert!(matches!(state, KeyState::BreakerOpen(_)));
+//! # Ok::<(), tower_relay::policy::InvalidConfig>(())
+//! ```
+//!
 //! # What it costs
 //!
 //! In each model's view of the pool, scopes of equal quotas stand in one of three heaps: those that
@@ -98,6 +145,12 @@
 //!
 //! # Known limits
 //!
+//! - Where most keys fail at a time, whatever the reason, none of their breakers opens; nor where
+//!   others have fewer than ten calls in half a minute, or where one key has nearly all calls.
+//! - Keys of one pool are taken to share an endpoint. Those of a scope whose own endpoint is down
+//!   are taken out one by one, if the other scopes do well: what is wanted, by another reason.
+//! - Successes are reported when answers end, failures when they begin: where streams last minutes
+//!   and the load grows quickly, a breaker sees the failures of the larger load first.
 //! - A probe of credit or a trial of a key lasts until its call is reported or released: bound
 //!   the time of calls elsewhere.
 //! - The first denial of a model takes as many steps as there are scopes, and a reload as many as
@@ -106,7 +159,9 @@
 //! - 256 names of models are told apart; see [`Pool::resolve`].
 
 mod admit;
+mod breakers;
 mod build;
+mod check;
 mod config;
 mod control;
 mod health;
@@ -124,6 +179,7 @@ mod view;
 
 pub use self::{
     admit::Settlement,
+    check::Check,
     config::{PoolConfig, PoolConfigBuilder, ScopeConfig, Strategy},
     control::Change,
     models::ModelId,

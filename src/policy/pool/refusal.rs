@@ -178,6 +178,18 @@ pub enum Transition {
         /// The key.
         alias: Arc<str>,
     },
+    /// A key fails too often while others do well: its breaker keeps calls from it.
+    BreakerOpened {
+        /// The key.
+        alias: Arc<str>,
+        /// From when on single calls find out whether it does better.
+        until: Timestamp,
+    },
+    /// A key does well again, or is the last that is left: it serves as all others.
+    BreakerClosed {
+        /// The key.
+        alias: Arc<str>,
+    },
     /// A key may not use a model.
     Denied {
         /// The key.

@@ -67,6 +67,10 @@ pub enum KeyState {
     Rejected(Option<Timestamp>),
     /// The server refused it, and its trial is due or in flight.
     OnTrial,
+    /// It failed too often while others did well; single calls find out from this instant on.
+    BreakerOpen(Timestamp),
+    /// It failed too often, and single calls find out whether it does better.
+    HalfOpen,
 }
 
 impl Pool {
@@ -112,6 +116,8 @@ impl Pool {
                 Standing::Rejected(Timestamp::MAX) => KeyState::Rejected(None),
                 Standing::Rejected(at) => KeyState::Rejected(Some(at)),
                 Standing::OnTrial(_) => KeyState::OnTrial,
+                Standing::Tripped(at) => KeyState::BreakerOpen(at),
+                Standing::HalfOpen | Standing::Probing(_) => KeyState::HalfOpen,
             },
             denied: denied.map(|&model| self.models.name(model)).collect(),
             in_flight: key.in_flight,

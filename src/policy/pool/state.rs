@@ -6,7 +6,7 @@ use std::{
 
 use crate::{
     outcome::Verdict,
-    policy::{Cost, Quota, Timestamp, TokenBucket},
+    policy::{Cost, Quota, Timestamp, TokenBucket, breaker::Breaker},
 };
 
 use super::{ModelId, Strategy, ring::Ring};
@@ -26,9 +26,9 @@ pub(super) struct Scope {
     pub(super) ring: Ring,
     /// The usable keys of the models that not every key may use.
     pub(super) rings: HashMap<ModelId, Ring>,
-    /// When a rejected key is to be tried again.
+    /// When a rejected key, or one that its breaker has taken out, is to be tried again.
     pub(super) retrials: BTreeSet<(Timestamp, u32)>,
-    /// The keys whose trial is in flight.
+    /// The keys that the end of a call in flight may bring back: a trial, or a breaker's probe.
     pub(super) trials: Vec<u32>,
     pub(super) in_flight: usize,
     pub(super) totals: Totals,
@@ -64,6 +64,7 @@ pub(super) struct Key {
     pub(super) number: u32,
     pub(super) generation: u32,
     pub(super) standing: Standing,
+    pub(super) breaker: Breaker,
     pub(super) denied: Vec<ModelId>,
     pub(super) in_flight: usize,
     pub(super) totals: Totals,
@@ -79,6 +80,12 @@ pub(super) enum Standing {
     Rejected(Timestamp),
     /// Refused before, and that trial is due or in flight.
     OnTrial(Trial),
+    /// Its breaker is open until this instant.
+    Tripped(Timestamp),
+    /// Its breaker is half-open and has a place for a probe.
+    HalfOpen,
+    /// Its breaker is half-open and all places are held; the first lease ends at this instant.
+    Probing(Timestamp),
     Removed,
 }
 

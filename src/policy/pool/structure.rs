@@ -1,15 +1,19 @@
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{BTreeSet, HashMap, VecDeque},
     sync::Arc,
 };
 
 use crate::{
     outcome::Verdict,
-    policy::{Cost, Timestamp},
+    policy::{
+        Cost, Timestamp,
+        breaker::{BreakerConfig, Mark},
+    },
 };
 
 use super::{
     ModelId, PoolConfig, Strategy, Transition,
+    breakers::Ends,
     config::Rests,
     models::Models,
     ring::Ring,
@@ -27,6 +31,11 @@ const MOST_UNTOLD: usize = 1_024;
 pub struct Pool {
     pub(super) strategy: Strategy,
     pub(super) rests: Rests,
+    /// Of every key, if they have breakers.
+    pub(super) breaker: Option<BreakerConfig>,
+    pub(super) ends: Ends,
+    /// The keys whose breakers are open or half-open.
+    pub(super) broken: BTreeSet<u32>,
     pub(super) scopes: Vec<Scope>,
     pub(super) keys: Vec<Key>,
     pub(super) lanes: Vec<Lane>,
@@ -68,8 +77,9 @@ pub struct Ask {
 #[must_use = "a pick that is dropped stays in flight"]
 pub struct Pick {
     pub(super) ask: Ask,
-    /// When the cost was reserved, if there is a quota.
-    pub(super) reserved_at: Option<Timestamp>,
+    pub(super) taken_at: Timestamp,
+    /// Whether the cost was reserved then, because there is a quota.
+    pub(super) is_reserved: bool,
     pub(super) scope: u32,
     pub(super) lane: u32,
     pub(super) key: u32,
@@ -83,6 +93,8 @@ pub struct Pick {
     pub(super) is_trial: bool,
     /// Whether it keeps a distance that its success ends.
     pub(super) is_spaced: bool,
+    /// What it is to the breaker of its key.
+    pub(super) mark: Mark,
 }
 
 // === impl Ask ===
@@ -138,7 +150,9 @@ impl Pick {
     #[inline]
     pub const fn awaits(&self, verdict: Verdict) -> bool {
         match verdict {
-            Verdict::Success => self.probe.is_some() || self.is_trial || self.is_spaced,
+            Verdict::Success => {
+                self.probe.is_some() || self.is_trial || self.is_spaced || self.mark.is_probe()
+            }
             verdict => verdict.concerns_keys(),
         }
     }
@@ -158,6 +172,9 @@ impl Pool {
         let mut pool = Self {
             strategy: config.strategy,
             rests: config.rests,
+            breaker: config.breaker.clone(),
+            ends: Ends::default(),
+            broken: BTreeSet::new(),
             scopes: Vec::new(),
             keys: Vec::new(),
             lanes: Vec::new(),
@@ -183,7 +200,7 @@ impl Pool {
         }
         for scope in &config.scopes {
             for key in &scope.keys {
-                pool.add_key(pool.names[&scope.name], key);
+                pool.add_key(pool.names[&scope.name], key, now);
             }
         }
         pool.rebuild(config, now);
@@ -407,6 +424,28 @@ impl Opening {
 impl Standing {
     /// Whether the key may be picked.
     pub(super) const fn is_usable(self) -> bool {
-        matches!(self, Self::Usable | Self::OnTrial(Trial::Due))
+        matches!(
+            self,
+            Self::Usable | Self::OnTrial(Trial::Due) | Self::HalfOpen
+        )
+    }
+
+    /// Whether its breaker keeps calls from it.
+    pub(super) const fn is_broken(self) -> bool {
+        matches!(self, Self::Tripped(_) | Self::HalfOpen | Self::Probing(_))
+    }
+
+    /// When it may be picked again without anybody's doing, if it may not now.
+    pub(super) fn retried_at(self) -> Option<Timestamp> {
+        match self {
+            Self::Rejected(at) => Some(at).filter(|&at| at < Timestamp::MAX),
+            Self::Tripped(at) | Self::Probing(at) => Some(at),
+            _ => None,
+        }
+    }
+
+    /// Whether the end of a call in flight may make it one to be picked.
+    pub(super) const fn awaits_end(self) -> bool {
+        matches!(self, Self::OnTrial(Trial::InFlight) | Self::Probing(_))
     }
 }

@@ -1,6 +1,7 @@
 //! The traps of key rotation that the policy alone can avoid, each as a claim.
 
 mod again;
+mod breakers;
 mod config;
 mod control;
 mod health;

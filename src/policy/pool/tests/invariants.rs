@@ -23,7 +23,8 @@ fn may_be_picked(before: &[ScopeSnapshot], alias: &str, model: &str, now: Timest
         .find(|class| class.models().count() == 0);
     let class = class.or(default).expect("there is a default class");
     let is_key_usable = match key.state() {
-        KeyState::Usable | KeyState::OnTrial => true,
+        KeyState::Usable | KeyState::OnTrial | KeyState::HalfOpen => true,
+        KeyState::BreakerOpen(at) => at <= now,
         KeyState::Rejected(at) => at.is_some_and(|at| at <= now),
         _ => false,
     };

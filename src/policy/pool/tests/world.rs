@@ -13,6 +13,7 @@ pub(super) enum Step {
     Release(usize, usize),
     Switch(usize, usize),
     Reload(usize),
+    Trip(usize),
 }
 
 pub(super) const MODELS: [&str; 3] = ["opus-1", "opus-2", "haiku"];
@@ -44,6 +45,7 @@ fn step() -> impl Generate<Value = Step> {
         4 => (any::<usize>(), 0..4_usize).prop_map(|(pick, how)| Step::Release(pick, how)),
         1 => (0..6_usize, 0..4_usize).prop_map(|(key, how)| Step::Switch(key, how)),
         1 => (0..4_usize).prop_map(Step::Reload),
+        1 => (0..6_usize).prop_map(Step::Trip),
     ]
 }
 
@@ -176,6 +178,10 @@ impl World {
             }
             Step::Reload(which) => {
                 let _ = self.pool.apply(&variant(which, self.strategy), self.now);
+            }
+            Step::Trip(key) => {
+                let alias = ["a1", "a2", "b1", "b2", "c1", "c2"][key];
+                self.pool.trip(alias, self.now, &mut rng);
             }
             Step::Report(..) | Step::Release(..) => {}
         }
