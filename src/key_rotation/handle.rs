@@ -1,12 +1,13 @@
 use std::{num::NonZeroUsize, sync::Arc};
 
 use super::{
-    KeyPool, Transition,
+    Key, KeyPool, Probe, Transition,
     keys::{Keys, Pooled},
 };
 use crate::{
     admit::{Admission, Algorithm, Joint, Limiter, Limits, Tokens},
     clock,
+    outcome::Outcome,
     policy::{
         InvalidConfig, Quota, Unit,
         limit::{Fixed, LimitAlgorithm},
@@ -185,7 +186,8 @@ impl KeyRotationHandle {
             .read(|pooled, now| pooled.keys().policy.snapshot(now))
     }
 
-    /// Uses a key again, whatever took it out: disabled, draining, rejected, or denied a model.
+    /// Uses a key again, whatever took it out: disabled, draining, rejected, denied a model, or its
+    /// breaker, which forgets what it has seen.
     ///
     /// # Errors
     ///
@@ -213,6 +215,20 @@ impl KeyRotationHandle {
     pub fn drain(&self, alias: &str) -> Result<(), UnknownName> {
         self.admission
             .reconfigure(|pooled, now| pooled.keys_mut().policy.drain(alias, now))
+    }
+
+    /// Asks every key in use from time to time whether it is well, with a function of yours, and
+    /// takes what that finds out as it takes the end of a call: a rejected key or one without
+    /// credit is back as soon as it is well, and a dead one is out before a call has met it.
+    ///
+    /// Nothing happens until the [`Probe`] is spawned, or polled otherwise; it says how often keys
+    /// are asked, and what the outcomes mean.
+    pub fn probe<F, Fut>(&self, ask: F) -> Probe<F, Fut>
+    where
+        F: Fn(Key) -> Fut,
+        Fut: Future<Output = Outcome>,
+    {
+        Probe::new(&self.admission, ask)
     }
 
     /// Calls a scope again, whatever it rests for: throttled, exhausted or refused for the region.

@@ -74,6 +74,10 @@ impl Key {
         &self.inner.alias
     }
 
+    pub(super) fn shared_alias(&self) -> &Arc<str> {
+        &self.inner.alias
+    }
+
     /// The name of the scope that the key belongs to.
     #[must_use]
     pub fn scope(&self) -> &str {

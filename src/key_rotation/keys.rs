@@ -4,7 +4,9 @@ use crate::{
     outcome::{Outcome, Verdict},
     policy::{
         Cost, Rng, Timestamp,
-        pool::{self, Absorbed, Ask, Change, Pick, Pool, Settlement, Transition, Unservable},
+        pool::{
+            self, Absorbed, Ask, Change, Check, Pick, Pool, Settlement, Transition, Unservable,
+        },
     },
 };
 
@@ -281,6 +283,21 @@ impl Keys {
         };
         let _none = keys.file();
         keys
+    }
+
+    /// Begins to find out about a key that is in use.
+    pub(super) fn check(&self, alias: &str) -> Option<(Key, Check)> {
+        let check = self.policy.check(alias).ok()??;
+        let key = self.credentials[check.key()].clone();
+        Some((
+            key.expect("every key of the pool has its credential"),
+            check,
+        ))
+    }
+
+    /// Takes in what was found out.
+    pub(super) fn checked(&mut self, check: Check, outcome: &Outcome, now: Timestamp) {
+        self.policy.checked(check, outcome, now, &mut self.chance);
     }
 
     pub(super) const fn source(&self) -> &KeyPool {

@@ -23,6 +23,14 @@
 //! tells the layers outside when *this very call* can be served here: now, if another scope is
 //! free. A retry layer then waits for nothing else, and spends no attempt and no budget on it.
 //!
+//! Faults of the server take no key out, with one exception: a key that fails more than 15 % of its
+//! calls **while the others succeed** is left alone by a breaker of its own and comes back through
+//! probes; see [`PoolConfig::key_breaker`](crate::policy::pool::PoolConfig::key_breaker). What an
+//! endpoint does to all keys is for the circuit breaker inside this layer.
+//!
+//! Keys can also be asked about without a call: [`probe`](KeyRotationHandle::probe) does that with a
+//! function of yours, in a task of yours.
+//!
 //! # With defaults
 //!
 //! ```
@@ -147,6 +155,7 @@ mod key;
 mod keys;
 mod layer;
 mod pool;
+mod probe;
 mod service;
 mod source;
 
@@ -159,6 +168,7 @@ pub use self::{
     key::Key,
     layer::{KeyRotationLayer, Transition},
     pool::{KeyPool, KeyPoolBuilder, Scope},
+    probe::Probe,
     service::KeyRotation,
     source::Source,
 };

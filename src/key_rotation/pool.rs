@@ -11,6 +11,7 @@ use secrecy::ExposeSecret;
 use super::{Key, Source, key::Attachments};
 use crate::policy::{
     InvalidConfig, Quota,
+    breaker::BreakerConfig,
     pool::{PoolConfig, PoolConfigBuilder, ScopeConfig, Strategy},
 };
 
@@ -390,6 +391,32 @@ impl KeyPoolBuilder {
     /// Default: never; a rejected key stays out until a reload or until it is enabled.
     pub fn reprobe_rejected(mut self, after: Duration) -> Self {
         self.config = self.config.reprobe_rejected(after);
+        self
+    }
+
+    /// When the breaker of each key opens and closes. Default: [`PoolConfig::key_breaker`], which
+    /// says what counts.
+    ///
+    /// ```
+    /// use tower_relay::{
+    ///     key_rotation::{KeyPool, Scope, Source},
+    ///     policy::pool::PoolConfig,
+    /// };
+    ///
+    /// let scope = Scope::new("org-a").key("a1", Source::value("sk-1"));
+    /// let patient = PoolConfig::key_breaker().failure_ratio(0.4, 50).build()?;
+    /// let pool = KeyPool::builder().scope(scope).breaker(patient).build()?;
+    /// assert_eq!(pool.keys().len(), 1);
+    /// # Ok::<(), tower_relay::policy::InvalidConfig>(())
+    /// ```
+    pub fn breaker(mut self, breaker: BreakerConfig) -> Self {
+        self.config = self.config.breaker(breaker);
+        self
+    }
+
+    /// Takes no key out for failures of the server. Default: [`PoolConfig::key_breaker`].
+    pub fn no_breaker(mut self) -> Self {
+        self.config = self.config.no_breaker();
         self
     }
 

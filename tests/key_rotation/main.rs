@@ -11,6 +11,7 @@
 mod allocations;
 mod blackout;
 mod blocking;
+mod breakers;
 mod cancellation;
 mod contract;
 mod endpoint;
@@ -18,6 +19,7 @@ mod errors;
 mod health;
 mod history;
 mod learned;
+mod probing;
 mod refusals;
 mod reload;
 mod resting;

@@ -230,6 +230,8 @@ impl KeyStatus {
             KeyState::Draining => ("draining", None),
             KeyState::Rejected(at) => ("rejected", at),
             KeyState::OnTrial => ("on_trial", None),
+            KeyState::BreakerOpen(at) => ("breaker_open", Some(at)),
+            KeyState::HalfOpen => ("half_open", None),
             _ => ("other", None),
         };
         Self {
