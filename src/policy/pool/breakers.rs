@@ -27,6 +27,9 @@ const ROW: u32 = 10;
 const FRESH: Duration = Duration::from_secs(30);
 /// Enough for ten calls with others, where two keys take turns.
 const RUNS: usize = 32;
+/// How long ends of one key make one run: so that a key with nearly all calls leaves room for
+/// those with others, and a run is no older than it says by more than this.
+const ALIKE: Duration = Duration::from_secs(1);
 
 /// How the last calls of all keys ended.
 #[derive(Clone, Debug)]
@@ -41,7 +44,7 @@ struct Run {
     key: u32,
     /// None are failures.
     successes: u32,
-    /// When the last of them was.
+    /// When the first of them was.
     at: Timestamp,
 }
 
@@ -65,18 +68,16 @@ impl Ends {
     #[inline]
     fn succeeded(&mut self, key: u32, now: Timestamp) {
         let run = &mut self.runs[self.newest % RUNS];
-        if run.key == key && run.successes > 0 {
-            (run.successes, run.at) = (run.successes.saturating_add(1), now);
+        if run.key == key && run.successes > 0 && now.since(run.at) < ALIKE {
+            run.successes = run.successes.saturating_add(1);
         } else {
             self.begin(key, 1, now);
         }
     }
 
     fn failed(&mut self, key: u32, now: Timestamp) {
-        let run = &mut self.runs[self.newest % RUNS];
-        if run.key == key && run.successes == 0 {
-            run.at = now;
-        } else {
+        let run = &self.runs[self.newest % RUNS];
+        if run.key != key || run.successes > 0 || now.since(run.at) >= ALIKE {
             self.begin(key, 0, now);
         }
     }
@@ -88,7 +89,7 @@ impl Ends {
     }
 
     /// Whether the last calls with other keys have all succeeded.
-    fn do_others_well(&self, key: u32, now: Timestamp) -> bool {
+    pub(super) fn do_others_well(&self, key: u32, now: Timestamp) -> bool {
         let (older, newer) = self.runs.split_at((self.newest % RUNS) + 1);
         let latest_first = older.iter().rev().chain(newer.iter().rev());
         let mut row = 0_u32;

@@ -532,6 +532,56 @@ fn a_check_brings_back_and_takes_out_without_a_place_or_a_total() {
 }
 
 #[test]
+fn a_key_that_draws_all_calls_by_failing_fast_is_found_out() {
+    // k1 fails at once and so always has the fewest calls in flight; the other is slow.
+    let mut pool = with_strategy(Strategy::LeastInFlight, layouts()[0][..2].to_vec());
+    let (mut now, mut slow) = (T0, std::collections::VecDeque::new());
+    for call in 0..400_u64 {
+        now = now + millis(10);
+        let pick = take(&mut pool, OPUS, now);
+        if &**pool.alias(&pick) == "k2" {
+            slow.push_back(pick);
+        } else {
+            let _ = pool.report(&pick, &FAULT, now, &mut no_jitter());
+            pool.release(pick, Settlement::AsReserved, now);
+        }
+        let due = if call % 8 == 0 {
+            slow.pop_front()
+        } else {
+            None
+        };
+        if let Some(pick) = due {
+            let _ = pool.report(&pick, &Outcome::SUCCESS, now, &mut no_jitter());
+            pool.release(pick, Settlement::AsReserved, now);
+        }
+    }
+    assert!(matches!(state(&pool, "k1", now), KeyState::BreakerOpen(_)));
+    slow.into_iter()
+        .for_each(|pick| pool.release(pick, Settlement::AsReserved, now));
+}
+
+#[test]
+fn old_successes_of_others_speak_for_nobody_though_a_new_one_follows() {
+    let (mut pool, mut now) = (pool(layouts()[0][..2].to_vec()), T0);
+    pool.disable("k1", now).expect("known");
+    run(&mut pool, 9, &mut now, |_| 0);
+    pool.enable("k1", now).expect("known");
+    now = now + secs(31);
+    // k2's tenth success; nine are old.
+    while run(
+        &mut pool,
+        1,
+        &mut now,
+        |of| if of == "k1" { 100 } else { 0 },
+    ) != ["k2"]
+    {}
+    assert!(!pool.ends.do_others_well(pool.aliases["k1"], now));
+    let fails = |of: &str| if of == "k1" { 100 } else { 0 };
+    run(&mut pool, 18, &mut now, fails);
+    assert!(pool.ends.do_others_well(pool.aliases["k1"], now));
+}
+
+#[test]
 fn a_breaker_adds_little_to_a_key() {
     assert!(size_of::<crate::policy::breaker::Breaker>() <= 128);
     assert!(size_of::<state::Key>() <= 360);
