@@ -1,20 +1,118 @@
 //! What an answer tells of itself as its bytes pass.
 
-use std::time::SystemTime;
+use std::{fmt, time::SystemTime};
 
-use http::HeaderMap;
+use http::{
+    HeaderMap, HeaderName,
+    header::{CONTENT_ENCODING, CONTENT_TYPE},
+};
 
+use self::{
+    aws::Aws,
+    message::{Account, Message},
+    skim::Place,
+    sse::Sse,
+};
 use super::{Profile, TokenUsage};
 use crate::outcome::{Completeness, Outcome};
 
+mod aws;
+mod message;
+mod skim;
+mod sse;
+
 /// Reads a successful answer's bytes as they pass: plain JSON, server-sent events or an AWS event
-/// stream, told apart by `content-type`.
+/// stream, told apart by their first bytes and, where those leave it open, by `content-type`.
 ///
-/// It is pure: it keeps no more of the bytes than one unfinished event, and that bounded.
-#[derive(Debug)]
+/// What it looks for is said by the profile's [`Events`](super::Events), what an error in it
+/// means by its [`Errors`](super::Errors).
+///
+/// It is pure, and the cuts between the bytes it is fed change nothing. It keeps none of them but
+/// of one event, one element of a JSON array or one JSON body: its first 64 KiB, and 16 KiB of a
+/// field that is an error, to hand to the rules of errors. Usage, content and the end are found
+/// wherever they stand, in an event of any size. So a reader never holds more than 160 KiB.
+///
+/// - JSON: complete at its end. A body that is cut is a
+///   [`ServerFault`](crate::outcome::Verdict::ServerFault), and so are blank lines without a body.
+///   Of a top-level array every element is read like an event.
+/// - Events: complete after a terminal event, or where the stream ends after a reason to finish. A
+///   stream that ends otherwise is a `ServerFault`; so is an empty one.
+/// - Anything else, compressed bodies included: complete at its end; the usage is unknown, and it
+///   counts as content.
+///
+/// An error inside makes the answer partial; the first one stands. What was reported of the usage
+/// until then stays.
+///
+/// ```
+/// use std::time::SystemTime;
+/// use http::HeaderMap;
+/// use tower_relay::{
+///     outcome::Completeness,
+///     provider::{AnswerReader, Profile, TokenUsage},
+/// };
+///
+/// let mut reader = AnswerReader::new(&Profile::openai(), &HeaderMap::new());
+/// for cut in [
+///     "data: {\"choices\":[{\"delta\":{\"content\":\"Hel",
+///     "lo\"},\"finish_reason\":\"stop\"}]}\n\ndata: {\"usage\":{\"prompt_tokens\":1",
+///     "2,\"completion_tokens\":1}}\n\nda",
+///     "ta: [DONE]\n\n",
+/// ] {
+///     reader.feed(cut.as_bytes(), SystemTime::now);
+/// }
+/// reader.finish(SystemTime::now);
+/// let answer = reader.answer();
+/// assert_eq!(answer.usage(), TokenUsage::UNKNOWN.input(12).output(1));
+/// assert_eq!(answer.completeness(), Completeness::Complete);
+/// assert!(answer.has_content());
+/// assert_eq!(answer.failure(), None);
+/// ```
 pub struct AnswerReader {
-    profile: Profile,
-    answer: Answer,
+    account: Account,
+    declared: Declared,
+    framing: Framing,
+}
+
+/// How the bytes are to be read.
+enum Framing {
+    Unknown(Opening),
+    Json(Json),
+    Events(Sse),
+    Frames(Aws),
+    Opaque,
+}
+
+/// The first bytes, as long as they leave open what follows.
+#[derive(Default)]
+struct Opening {
+    bytes: [u8; 8],
+    length: usize,
+    /// There were blanks before.
+    blank: bool,
+}
+
+/// A body of one JSON value, or of several.
+struct Json {
+    message: Message,
+    /// After a value.
+    ended: bool,
+}
+
+/// Whether the bytes are what they were taken for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Sense {
+    Some,
+    None,
+}
+
+/// What the head says that the body is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Declared {
+    Json,
+    Events,
+    Frames,
+    Encoded,
+    Other,
 }
 
 /// What is known of an answer so far.
@@ -29,31 +127,202 @@ pub struct Answer {
 impl AnswerReader {
     /// A reader of an answer with these headers.
     pub fn new(profile: &Profile, headers: &HeaderMap) -> Self {
-        let _ = headers;
+        let declared = Declared::by(headers);
         Self {
-            profile: profile.clone(),
-            answer: Answer::default(),
+            account: Account::new(profile.clone()),
+            declared,
+            framing: match declared {
+                Declared::Encoded => Framing::Opaque,
+                _ => Framing::Unknown(Opening::default()),
+            },
         }
     }
 
     /// Reads the next bytes of the body, cut wherever they may be. `now` is the instant of
     /// receipt and is read only for an error that names an instant.
     pub fn feed(&mut self, bytes: &[u8], now: impl Fn() -> SystemTime) {
-        let _ = (bytes, now, &self.profile);
+        let mut rest = bytes;
+        while let (Framing::Unknown(opening), [first, after @ ..]) = (&mut self.framing, rest) {
+            rest = after;
+            let Some(framing) = opening.read(*first, self.declared) else {
+                continue;
+            };
+            let (head, length) = (opening.bytes, opening.length);
+            self.framing = framing;
+            self.read(&head[..length], &now);
+        }
+        self.read(rest, &now);
     }
 
     /// The body came to its end without an error.
     pub fn finish(&mut self, now: impl Fn() -> SystemTime) {
-        let _ = now;
-        self.answer.completeness = Completeness::Complete;
+        match &mut self.framing {
+            Framing::Unknown(opening) => {
+                let is_nothing = opening.length == 0;
+                let is_cut = is_nothing
+                    && match self.declared {
+                        Declared::Events | Declared::Frames => true,
+                        Declared::Json => opening.blank,
+                        Declared::Encoded | Declared::Other => false,
+                    };
+                self.account.answer.has_content |= !is_nothing;
+                self.account.end(!is_cut);
+            }
+            Framing::Json(json) => self.account.end(json.ended),
+            Framing::Events(events) => events.finish(&mut self.account, &now),
+            Framing::Frames(frames) if frames.is_certain() => self.account.end_of_stream(),
+            Framing::Frames(_) => {
+                self.account.answer.has_content = true;
+                self.account.end(true);
+            }
+            Framing::Opaque => self.account.end(true),
+        }
     }
 
     /// What is known so far.
     #[must_use]
     pub const fn answer(&self) -> Answer {
-        self.answer
+        self.account.answer
+    }
+
+    fn read(&mut self, bytes: &[u8], now: &dyn Fn() -> SystemTime) {
+        if bytes.is_empty() {
+            return;
+        }
+        let sense = match &mut self.framing {
+            Framing::Json(json) => json.feed(bytes, &mut self.account, now),
+            Framing::Events(events) => events.feed(bytes, &mut self.account, now),
+            Framing::Frames(frames) => frames.feed(bytes, &mut self.account, now),
+            Framing::Unknown(_) | Framing::Opaque => Sense::None,
+        };
+        if sense == Sense::None {
+            self.framing = Framing::Opaque;
+            self.account.answer.has_content = true;
+        }
     }
 }
+
+impl fmt::Debug for AnswerReader {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // What it has read is nobody's business.
+        f.debug_struct("AnswerReader")
+            .field("profile", &self.account.profile)
+            .field("answer", &self.account.answer)
+            .finish_non_exhaustive()
+    }
+}
+
+// === impl Opening ===
+
+impl Opening {
+    const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
+    /// How server-sent events begin.
+    const EVENTS: [&[u8]; 5] = [b":", b"data:", b"event:", b"id:", b"retry:"];
+
+    /// Reads one more byte; says what it is if that is clear now.
+    fn read(&mut self, byte: u8, declared: Declared) -> Option<Framing> {
+        if self.length == 0 && matches!(byte, b' ' | b'\t' | b'\n' | b'\r') {
+            self.blank = true;
+            return None;
+        }
+        self.bytes[self.length] = byte;
+        self.length += 1;
+        let head = &self.bytes[..self.length];
+        if head == Self::BYTE_ORDER_MARK {
+            self.length = 0;
+            return None;
+        }
+        match head {
+            [b'{' | b'[', ..] => {
+                return Some(match declared {
+                    // Perhaps an error in the place of the first event.
+                    Declared::Events => Framing::Events(Sse::new()),
+                    _ => Framing::Json(Json::new()),
+                });
+            }
+            // A frame begins with its length, which is less than 32 MiB.
+            [0 | 1, ..] if !self.blank => {
+                return Some(Framing::Frames(Aws::new(declared == Declared::Frames)));
+            }
+            _ => {}
+        }
+        let could_be = |known: &[u8]| known.starts_with(head);
+        if Self::EVENTS.iter().any(|known| head.starts_with(known)) {
+            return Some(Framing::Events(Sse::new()));
+        }
+        if could_be(Self::BYTE_ORDER_MARK) {
+            return None;
+        }
+        if declared == Declared::Events {
+            return Some(Framing::Events(Sse::new()));
+        }
+        let is_open = Self::EVENTS.iter().any(|known| could_be(known));
+        (!is_open).then_some(Framing::Opaque)
+    }
+}
+
+// === impl Json ===
+
+impl Json {
+    const fn new() -> Self {
+        Self {
+            message: Message::new(),
+            ended: false,
+        }
+    }
+
+    fn feed(&mut self, bytes: &[u8], account: &mut Account, now: &dyn Fn() -> SystemTime) -> Sense {
+        let mut rest = bytes;
+        while let [first, after @ ..] = rest {
+            if self.ended {
+                match first {
+                    b'{' | b'[' => self.ended = false,
+                    _ => {
+                        rest = after;
+                        continue;
+                    }
+                }
+            }
+            let (read, place) = self.message.feed(rest, &account.profile);
+            rest = &rest[read..];
+            match place {
+                Place::Inside => {}
+                Place::ElementEnd => self.message.end_element(account, now),
+                Place::End => {
+                    self.message.end(None, account, now);
+                    self.ended = true;
+                }
+                Place::Nonsense => return Sense::None,
+            }
+        }
+        Sense::Some
+    }
+}
+
+// === impl Declared ===
+
+impl Declared {
+    fn by(headers: &HeaderMap) -> Self {
+        let value = |name: HeaderName| headers.get(name)?.to_str().ok();
+        match value(CONTENT_ENCODING) {
+            None => {}
+            Some(encoding) if encoding.trim().eq_ignore_ascii_case("identity") => {}
+            Some(_) => return Self::Encoded,
+        }
+        let declared = value(CONTENT_TYPE).unwrap_or("");
+        let (essence, _) = declared.split_once(';').unwrap_or((declared, ""));
+        let essence = essence.trim().to_ascii_lowercase();
+        match &*essence {
+            "application/json" => Self::Json,
+            "text/event-stream" => Self::Events,
+            "application/vnd.amazon.eventstream" => Self::Frames,
+            other if other.ends_with("+json") => Self::Json,
+            _ => Self::Other,
+        }
+    }
+}
+
+// === impl Answer ===
 
 impl Answer {
     /// The tokens reported so far.
@@ -84,3 +353,6 @@ impl Answer {
         self.has_content
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -58,7 +58,7 @@ pub use self::{
     answer::{Answer, AnswerReader},
     charging::{CachedInput, CachedShare, Charging, Failures, Output, Reserved, Settlement},
     errors::Errors,
-    events::Events,
+    events::{Events, Field},
     facts::JsonFacts,
     profile::{CredentialHeader, Profile},
     rate_headers::RateHeaders,
