@@ -30,7 +30,8 @@ mod sse;
 /// It is pure, and the cuts between the bytes it is fed change nothing. It keeps none of them but
 /// of one event, one element of a JSON array or one JSON body: its first 64 KiB, and 16 KiB of a
 /// field that is an error, to hand to the rules of errors. Usage, content and the end are found
-/// wherever they stand, in an event of any size. So a reader never holds more than 160 KiB.
+/// wherever they stand, in an event of any size. So a reader holds at most 80 KiB, and as much
+/// again for what Bedrock wraps in its events.
 ///
 /// - JSON: complete at its end. A body that is cut is a
 ///   [`ServerFault`](crate::outcome::Verdict::ServerFault), and so are blank lines without a body.
@@ -353,6 +354,3 @@ impl Answer {
         self.has_content
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -1,6 +1,6 @@
 //! One message of an answer: a JSON body, a chunk, an event's data.
 
-use std::time::SystemTime;
+use std::{borrow::Cow, time::SystemTime};
 
 use super::skim::{Place, Skim, Told};
 use crate::{
@@ -239,11 +239,17 @@ impl Message {
         now: &dyn Fn() -> SystemTime,
     ) -> Outcome {
         let rules = account.profile.error_rules();
-        if !self.payload.is_whole && self.error.is_whole && !self.error.bytes.is_empty() {
-            let payload = [b"{\"error\":", &*self.error.bytes, b"}"].concat();
-            return rules.classify_inside(event, &payload, now());
+        rules.classify_inside(event, &self.error_payload(), now())
+    }
+
+    /// What the rules of errors are shown: the message, or of one too long the error alone, in an
+    /// object of its own.
+    fn error_payload(&self) -> Cow<'_, [u8]> {
+        let error = &self.error;
+        if self.payload.is_whole || !error.is_whole || error.bytes.is_empty() {
+            return Cow::Borrowed(self.text_of_element());
         }
-        rules.classify_inside(event, self.text_of_element(), now())
+        Cow::Owned([b"{\"error\":", &*error.bytes, b"}"].concat())
     }
 
     /// The message without the bracket or comma that stands before an array's element.
@@ -435,7 +441,17 @@ impl<const MOST: usize> Bounded<MOST> {
     fn push(&mut self, bytes: &[u8]) {
         let room = MOST - self.bytes.len();
         self.is_whole &= bytes.len() <= room;
-        self.bytes
-            .extend_from_slice(&bytes[..bytes.len().min(room)]);
+        let part = &bytes[..bytes.len().min(room)];
+        let needed = self.bytes.len() + part.len();
+        if needed > self.bytes.capacity() {
+            // A vector left to itself would grow to twice the bound.
+            let wanted = (2 * self.bytes.len()).max(needed);
+            let wanted = if wanted > MOST / 4 { MOST } else { wanted };
+            self.bytes.reserve_exact(wanted - self.bytes.len());
+        }
+        self.bytes.extend_from_slice(part);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,8 @@
+//! What the reader of answers makes of answers, cut anywhere.
+
+mod bounds;
+mod claims;
+mod cuts;
+mod samples;
+mod shapes;
+mod support;
