@@ -247,6 +247,44 @@ fn blank_lines_without_a_body_are_a_queue_that_was_closed() {
 }
 
 #[test]
+fn what_has_passed_of_a_message_that_is_cut_counts() {
+    let text =
+        r#"{"usage":{"prompt_tokens":5,"completion_tokens":6},"choices":[{"message":{"content":"a"#;
+    for answer in [json(text), events(&format!("data: {text}"))] {
+        assert_eq!(answer.usage(), TokenUsage::UNKNOWN.input(5).output(6));
+        assert!(answer.has_content());
+        assert_eq!(verdict(answer), Some(Verdict::ServerFault));
+    }
+    // What may be half a figure is none.
+    assert_eq!(input(json(r#"{"usage":{"prompt_tokens":5"#)), None);
+}
+
+#[test]
+fn half_a_message_takes_nothing_back() {
+    let mut reader = reader(&Profile::gemini(), SSE);
+    reader.feed(
+        b"data: {\"usageMetadata\":{\"thoughtsTokenCount\":40}}\n\n",
+        now,
+    );
+    reader.feed(
+        b"data: {\"usageMetadata\":{\"candidatesTokenCount\":2,",
+        now,
+    );
+    assert_eq!(reader.answer().usage().output_tokens(), Some(40));
+    reader.feed(b"\"thoughtsTokenCount\":41}}\n\n", now);
+    assert_eq!(reader.answer().usage().output_tokens(), Some(43));
+}
+
+#[test]
+fn a_line_end_in_a_string_is_nonsense_wherever_it_is_cut() {
+    let body = b"data: {\"error\":\"a\nb\"}\n\ndata: {\"choices\":[{\"delta\":{\"content\":\"a\n";
+    let whole = read(SSE, [body.as_slice()]);
+    for cut in 0..body.len() {
+        assert_eq!(read(SSE, [&body[..cut], &body[cut..]]), whole, "{cut}");
+    }
+}
+
+#[test]
 fn several_values_in_a_body_are_read_one_after_another() {
     let lines = "{\"usage\":{\"prompt_tokens\":5}}\n{\"usage\":{\"completion_tokens\":6}}\n";
     assert_eq!(json(lines).usage(), TokenUsage::UNKNOWN.input(5).output(6));

@@ -100,6 +100,13 @@ pub(super) enum Place {
     Nonsense,
 }
 
+/// Whether a part of a string is its last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    Here,
+    Later,
+}
+
 enum StringEnd {
     At(usize),
     Later,
@@ -321,22 +328,39 @@ impl Skim {
         tells: Option<Field>,
         tell: &mut impl FnMut(Field, Told<'_>),
     ) -> (usize, Place) {
-        let (part, ends) = match self.string_end(bytes) {
-            StringEnd::At(end) => (&bytes[..end], true),
-            StringEnd::Later => (bytes, false),
-            StringEnd::Never(at) => return (at, Place::Nonsense),
-        };
-        self.state = State::InString(tells);
+        match self.string_end(bytes) {
+            StringEnd::At(end) => {
+                self.part(&bytes[..end], End::Here, tells, tell);
+                self.state = State::After;
+                (end + 1, Place::Inside)
+            }
+            StringEnd::Later => {
+                self.part(bytes, End::Later, tells, tell);
+                (bytes.len(), Place::Inside)
+            }
+            StringEnd::Never(at) => {
+                self.part(&bytes[..at], End::Later, tells, tell);
+                (at, Place::Nonsense)
+            }
+        }
+    }
+
+    fn part(
+        &mut self,
+        part: &[u8],
+        end: End,
+        tells: Option<Field>,
+        tell: &mut impl FnMut(Field, Told<'_>),
+    ) {
         match tells {
-            Some(field @ (Field::Finish | Field::Refused | Field::Name)) => {
-                if ends {
+            Some(field @ (Field::Finish | Field::Refused | Field::Name)) => match end {
+                End::Here => {
                     if let Some(text) = self.text.join(part, self.escaped) {
                         tell(field, Told::Text(&text));
                     }
-                } else {
-                    self.text.push(part);
                 }
-            }
+                End::Later => self.text.push(part),
+            },
             Some(Field::Wrapped) => tell(Field::Wrapped, Told::Part(part)),
             Some(field @ (Field::Content | Field::Error | Field::End)) if !part.is_empty() => {
                 tell(field, Told::Present);
@@ -345,11 +369,6 @@ impl Skim {
             }
             _ => {}
         }
-        if ends {
-            self.state = State::After;
-            return (part.len() + 1, Place::Inside);
-        }
-        (part.len(), Place::Inside)
     }
 
     fn number(&mut self, tells: Option<Field>, tell: &mut impl FnMut(Field, Told<'_>)) {
