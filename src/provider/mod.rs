@@ -11,6 +11,9 @@
 //! [`JsonFacts`] belongs into a [`FactsLayer`](crate::call::FactsLayer), outermost; the layers
 //! inside it are `noted()`: they find the facts beside the request.
 //!
+//! [`AnswerReader`] is fed an answer's bytes as they pass and tells usage, errors and the end; what
+//! it looks for is a [`Profile`]'s table of [`Events`].
+//!
 //! # Example
 //!
 //! ```

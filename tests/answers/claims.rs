@@ -6,7 +6,7 @@ use tower_relay::{
     provider::{Answer, AnswerReader, Events, Field, Profile, TokenUsage},
 };
 
-use crate::support::{AWS, SSE, events, frame, json, now, read, reader};
+use crate::support::{AWS, JSON, SSE, events, frame, json, now, read, reader};
 
 fn input(answer: Answer) -> Option<u64> {
     answer.usage().input_tokens()
@@ -155,6 +155,14 @@ fn an_event_that_the_end_cuts_counts_if_its_data_is_whole() {
 }
 
 #[test]
+fn lines_of_data_are_joined_by_line_ends() {
+    let cut = events("data: [DO\ndata: NE]\n\n");
+    assert_eq!(verdict(cut), Some(Verdict::ServerFault));
+    let number = "data: {\"usage\":{\"prompt_tokens\":1\ndata: 2}}\n\ndata: [DONE]\n\n";
+    assert_ne!(input(events(number)), Some(12));
+}
+
+#[test]
 fn an_event_without_data_is_none() {
     assert_eq!(events("event: error\n\ndata: [DONE]\n\n").failure(), None);
     assert!(
@@ -186,6 +194,28 @@ fn a_refused_prompt_is_the_callers_fault_and_a_whole_answer() {
     assert_eq!(verdict(answer), Some(Verdict::CallerFault));
     assert_eq!(answer.completeness(), Completeness::Complete);
     assert_eq!(input(answer), Some(15));
+}
+
+#[test]
+fn a_reason_is_one_however_long_it_is() {
+    let long = "x".repeat(1_000);
+    let text = format!("data: {{\"choices\":[{{\"finish_reason\":\"{long}\"}}]}}\n\n");
+    assert_eq!(events(&text).failure(), None);
+    assert_eq!(read(SSE, text.as_bytes().chunks(1)).failure(), None);
+}
+
+#[test]
+fn a_name_that_is_too_long_is_not_known() {
+    let events = Events::none().field(&"n".repeat(65), Field::Input);
+    let profile = Profile::generic().events(events);
+    let body = format!("{{\"{}\":5}}", "n".repeat(65));
+    for size in [1, 1_000] {
+        let mut reader = reader(&profile, JSON);
+        for piece in body.as_bytes().chunks(size) {
+            reader.feed(piece, now);
+        }
+        assert_eq!(input(reader.answer()), None);
+    }
 }
 
 #[test]
@@ -296,11 +326,15 @@ fn several_values_in_a_body_are_read_one_after_another() {
 
 #[test]
 fn frames_out_of_step_are_a_stream_that_broke_off() {
-    let good = frame("event", "contentBlockDelta", r#"{"delta":{"text":"a"}}"#);
-    let mut bytes = [&*good, &good].concat();
-    bytes[good.len() + 9] ^= 1;
+    let delta = frame("event", "contentBlockDelta", r#"{"delta":{"text":"a"}}"#);
+    let end = frame("event", "metadata", r#"{"usage":{"inputTokens":2}}"#);
+    let mut bytes = [delta.clone(), end].concat();
+    assert_eq!(read(AWS, [&*bytes]).failure(), None);
+    // In the second frame's checksum.
+    bytes[delta.len() + 9] ^= 1;
     let answer = read(AWS, [&*bytes]);
     assert_eq!(verdict(answer), Some(Verdict::ServerFault));
+    assert_eq!(input(answer), None);
     assert!(answer.has_content());
 }
 

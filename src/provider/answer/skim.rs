@@ -13,6 +13,8 @@ use crate::provider::{
 const DEEPEST: usize = 16;
 /// Names of fields and events that are longer are none that is known.
 const LONGEST_TEXT: usize = 64;
+/// Told in the place of a text that is too long.
+const UNKNOWN: &[u8] = b"?";
 
 /// A reader of one JSON object or array.
 ///
@@ -355,9 +357,8 @@ impl Skim {
         match tells {
             Some(field @ (Field::Finish | Field::Refused | Field::Name)) => match end {
                 End::Here => {
-                    if let Some(text) = self.text.join(part, self.escaped) {
-                        tell(field, Told::Text(&text));
-                    }
+                    let text = self.text.join(part, self.escaped);
+                    tell(field, Told::Text(text.as_deref().unwrap_or(UNKNOWN)));
                 }
                 End::Later => self.text.push(part),
             },
@@ -553,7 +554,7 @@ impl Text {
     /// The text with its last part.
     fn join<'a>(&'a mut self, last: &'a [u8], escaped: bool) -> Option<Cow<'a, [u8]>> {
         if self.len == 0 && !escaped {
-            return Some(Cow::Borrowed(last));
+            return (last.len() <= LONGEST_TEXT).then_some(Cow::Borrowed(last));
         }
         self.push(last);
         let text = self.get()?;
