@@ -290,6 +290,22 @@ fn what_has_passed_of_a_message_that_is_cut_counts() {
 }
 
 #[test]
+fn a_message_cut_between_its_end_and_that_of_its_framing_counts() {
+    let payload = r#"{"usage":{"inputTokens":2}}"#;
+    let mut bytes = frame("event", "contentBlockDelta", payload);
+    for _ in 0..4 {
+        bytes.pop();
+        for size in [1, 7, 1_000] {
+            assert_eq!(input(read(AWS, bytes.chunks(size))), Some(2));
+        }
+    }
+    let array = b"data: [{\"usage\":{\"prompt_tokens\":2}}";
+    for size in [1, 7, 1_000] {
+        assert_eq!(input(read(SSE, array.chunks(size))), Some(2));
+    }
+}
+
+#[test]
 fn half_a_message_takes_nothing_back() {
     let mut reader = reader(&Profile::gemini(), SSE);
     reader.feed(

@@ -109,11 +109,7 @@ impl Message {
     /// Usage and content count as they pass, so that they are known of a message that is cut.
     pub(super) fn feed(&mut self, bytes: &[u8], account: &mut Account) -> (usize, Place) {
         let (read, place) = self.read(bytes, &account.profile);
-        match place {
-            Place::Inside | Place::Nonsense => account.glimpse(&self.found),
-            // It is settled presently.
-            Place::ElementEnd | Place::End => {}
-        }
+        account.glimpse(&self.found);
         (read, place)
     }
 
