@@ -284,7 +284,7 @@ impl Json {
                     }
                 }
             }
-            let (read, place) = self.message.feed(rest, &account.profile);
+            let (read, place) = self.message.feed(rest, account);
             rest = &rest[read..];
             match place {
                 Place::Inside => {}

@@ -101,8 +101,9 @@ impl Events {
         }
     }
 
-    /// This table with the field at `path`, names joined by dots, of which at most 12 are read.
-    /// It replaces what was said of that path.
+    /// This table with the field at `path`, names joined by dots. It replaces what was said of
+    /// that path. Fields inside more than 16 objects and arrays are not found, nor names longer
+    /// than 64 bytes.
     pub fn field(self, path: &str, tells: Field) -> Self {
         self.with(|rules| rules.tree.insert(path, tells))
     }

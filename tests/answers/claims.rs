@@ -6,7 +6,7 @@ use tower_relay::{
     provider::{Answer, AnswerReader, Events, Field, Profile, TokenUsage},
 };
 
-use crate::support::{AWS, SSE, events, frame, json, now, read, reader};
+use crate::support::{AWS, JSON, SSE, events, frame, json, now, read, reader};
 
 fn input(answer: Answer) -> Option<u64> {
     answer.usage().input_tokens()
@@ -155,6 +155,14 @@ fn an_event_that_the_end_cuts_counts_if_its_data_is_whole() {
 }
 
 #[test]
+fn lines_of_data_are_joined_by_line_ends() {
+    let cut = events("data: [DO\ndata: NE]\n\n");
+    assert_eq!(verdict(cut), Some(Verdict::ServerFault));
+    let number = "data: {\"usage\":{\"prompt_tokens\":1\ndata: 2}}\n\ndata: [DONE]\n\n";
+    assert_ne!(input(events(number)), Some(12));
+}
+
+#[test]
 fn an_event_without_data_is_none() {
     assert_eq!(events("event: error\n\ndata: [DONE]\n\n").failure(), None);
     assert!(
@@ -186,6 +194,28 @@ fn a_refused_prompt_is_the_callers_fault_and_a_whole_answer() {
     assert_eq!(verdict(answer), Some(Verdict::CallerFault));
     assert_eq!(answer.completeness(), Completeness::Complete);
     assert_eq!(input(answer), Some(15));
+}
+
+#[test]
+fn a_reason_is_one_however_long_it_is() {
+    let long = "x".repeat(1_000);
+    let text = format!("data: {{\"choices\":[{{\"finish_reason\":\"{long}\"}}]}}\n\n");
+    assert_eq!(events(&text).failure(), None);
+    assert_eq!(read(SSE, text.as_bytes().chunks(1)).failure(), None);
+}
+
+#[test]
+fn a_name_that_is_too_long_is_not_known() {
+    let events = Events::none().field(&"n".repeat(65), Field::Input);
+    let profile = Profile::generic().events(events);
+    let body = format!("{{\"{}\":5}}", "n".repeat(65));
+    for size in [1, 1_000] {
+        let mut reader = reader(&profile, JSON);
+        for piece in body.as_bytes().chunks(size) {
+            reader.feed(piece, now);
+        }
+        assert_eq!(input(reader.answer()), None);
+    }
 }
 
 #[test]
@@ -247,6 +277,60 @@ fn blank_lines_without_a_body_are_a_queue_that_was_closed() {
 }
 
 #[test]
+fn what_has_passed_of_a_message_that_is_cut_counts() {
+    let text =
+        r#"{"usage":{"prompt_tokens":5,"completion_tokens":6},"choices":[{"message":{"content":"a"#;
+    for answer in [json(text), events(&format!("data: {text}"))] {
+        assert_eq!(answer.usage(), TokenUsage::UNKNOWN.input(5).output(6));
+        assert!(answer.has_content());
+        assert_eq!(verdict(answer), Some(Verdict::ServerFault));
+    }
+    // What may be half a figure is none.
+    assert_eq!(input(json(r#"{"usage":{"prompt_tokens":5"#)), None);
+}
+
+#[test]
+fn a_message_cut_between_its_end_and_that_of_its_framing_counts() {
+    let payload = r#"{"usage":{"inputTokens":2}}"#;
+    let mut bytes = frame("event", "contentBlockDelta", payload);
+    for _ in 0..4 {
+        bytes.pop();
+        for size in [1, 7, 1_000] {
+            assert_eq!(input(read(AWS, bytes.chunks(size))), Some(2));
+        }
+    }
+    let array = b"data: [{\"usage\":{\"prompt_tokens\":2}}";
+    for size in [1, 7, 1_000] {
+        assert_eq!(input(read(SSE, array.chunks(size))), Some(2));
+    }
+}
+
+#[test]
+fn half_a_message_takes_nothing_back() {
+    let mut reader = reader(&Profile::gemini(), SSE);
+    reader.feed(
+        b"data: {\"usageMetadata\":{\"thoughtsTokenCount\":40}}\n\n",
+        now,
+    );
+    reader.feed(
+        b"data: {\"usageMetadata\":{\"candidatesTokenCount\":2,",
+        now,
+    );
+    assert_eq!(reader.answer().usage().output_tokens(), Some(40));
+    reader.feed(b"\"thoughtsTokenCount\":41}}\n\n", now);
+    assert_eq!(reader.answer().usage().output_tokens(), Some(43));
+}
+
+#[test]
+fn a_line_end_in_a_string_is_nonsense_wherever_it_is_cut() {
+    let body = b"data: {\"error\":\"a\nb\"}\n\ndata: {\"choices\":[{\"delta\":{\"content\":\"a\n";
+    let whole = read(SSE, [body.as_slice()]);
+    for cut in 0..body.len() {
+        assert_eq!(read(SSE, [&body[..cut], &body[cut..]]), whole, "{cut}");
+    }
+}
+
+#[test]
 fn several_values_in_a_body_are_read_one_after_another() {
     let lines = "{\"usage\":{\"prompt_tokens\":5}}\n{\"usage\":{\"completion_tokens\":6}}\n";
     assert_eq!(json(lines).usage(), TokenUsage::UNKNOWN.input(5).output(6));
@@ -258,11 +342,15 @@ fn several_values_in_a_body_are_read_one_after_another() {
 
 #[test]
 fn frames_out_of_step_are_a_stream_that_broke_off() {
-    let good = frame("event", "contentBlockDelta", r#"{"delta":{"text":"a"}}"#);
-    let mut bytes = [&*good, &good].concat();
-    bytes[good.len() + 9] ^= 1;
+    let delta = frame("event", "contentBlockDelta", r#"{"delta":{"text":"a"}}"#);
+    let end = frame("event", "metadata", r#"{"usage":{"inputTokens":2}}"#);
+    let mut bytes = [delta.clone(), end].concat();
+    assert_eq!(read(AWS, [&*bytes]).failure(), None);
+    // In the second frame's checksum.
+    bytes[delta.len() + 9] ^= 1;
     let answer = read(AWS, [&*bytes]);
     assert_eq!(verdict(answer), Some(Verdict::ServerFault));
+    assert_eq!(input(answer), None);
     assert!(answer.has_content());
 }
 

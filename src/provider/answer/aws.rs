@@ -46,6 +46,14 @@ struct Head<'a> {
     exception: Option<&'a str>,
 }
 
+struct Header<'a> {
+    name: &'a [u8],
+    /// Its value, if that is a string.
+    text: Option<&'a [u8]>,
+    /// What comes after it.
+    rest: &'a [u8],
+}
+
 impl Aws {
     pub(super) const fn new(is_declared: bool) -> Self {
         Self {
@@ -92,7 +100,7 @@ impl Aws {
                 }
                 Part::Payload(left) => {
                     let (part, rest, left) = take(rest, left);
-                    self.message.feed_all(part, &account.profile);
+                    self.message.feed_all(part, account);
                     self.part = Part::Payload(left);
                     rest
                 }
@@ -158,9 +166,9 @@ impl<'a> Head<'a> {
     fn read(bytes: &'a [u8]) -> Self {
         let mut head = Self::default();
         let mut rest = bytes;
-        while let Some((name, value, after)) = header(rest) {
-            let value = value.and_then(|value| str::from_utf8(value).ok());
-            match name {
+        while let Some(header) = Header::read(rest) {
+            let value = header.text.and_then(|text| str::from_utf8(text).ok());
+            match header.name {
                 b":event-type" => head.event = value,
                 b":exception-type" | b":error-code" => head.exception = value,
                 b":message-type" if matches!(value, Some("error" | "exception")) => {
@@ -168,34 +176,40 @@ impl<'a> Head<'a> {
                 }
                 _ => {}
             }
-            rest = after;
+            rest = header.rest;
         }
         head
     }
 }
 
-/// The first header: its name, its value if that is a string, and what comes after it.
-fn header(bytes: &[u8]) -> Option<(&[u8], Option<&[u8]>, &[u8])> {
-    const STRING: u8 = 7;
-    let (&length, rest) = bytes.split_first()?;
-    let (name, rest) = rest.split_at_checked(usize::from(length))?;
-    let (&kind, rest) = rest.split_first()?;
-    let (length, rest) = match kind {
-        // True and false have no value; numbers, instants and identifiers have their size.
-        0 | 1 => (0, rest),
-        2 => (1, rest),
-        3 => (2, rest),
-        4 => (4, rest),
-        5 | 8 => (8, rest),
-        9 => (16, rest),
-        6 | STRING => {
-            let (&length, rest) = rest.split_first_chunk()?;
-            (usize::from(u16::from_be_bytes(length)), rest)
-        }
-        _ => return None,
-    };
-    let (value, rest) = rest.split_at_checked(length)?;
-    Some((name, (kind == STRING).then_some(value), rest))
+impl<'a> Header<'a> {
+    /// The first one, if it is all there.
+    fn read(bytes: &'a [u8]) -> Option<Self> {
+        const STRING: u8 = 7;
+        let (&length, rest) = bytes.split_first()?;
+        let (name, rest) = rest.split_at_checked(usize::from(length))?;
+        let (&kind, rest) = rest.split_first()?;
+        let (length, rest) = match kind {
+            // True and false have no value; numbers, instants and identifiers have their size.
+            0 | 1 => (0, rest),
+            2 => (1, rest),
+            3 => (2, rest),
+            4 => (4, rest),
+            5 | 8 => (8, rest),
+            9 => (16, rest),
+            6 | STRING => {
+                let (&length, rest) = rest.split_first_chunk()?;
+                (usize::from(u16::from_be_bytes(length)), rest)
+            }
+            _ => return None,
+        };
+        let (value, rest) = rest.split_at_checked(length)?;
+        Some(Self {
+            name,
+            text: (kind == STRING).then_some(value),
+            rest,
+        })
+    }
 }
 
 fn take(bytes: &[u8], left: u32) -> (&[u8], &[u8], u32) {

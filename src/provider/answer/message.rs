@@ -29,6 +29,8 @@ pub(super) struct Message {
 pub(super) struct Account {
     pub(super) profile: Profile,
     pub(super) answer: Answer,
+    /// What whole messages have reported.
+    settled: TokenUsage,
     /// There was a reason to finish, and no content after it.
     finished: bool,
     /// There was a terminal event.
@@ -103,7 +105,24 @@ impl Message {
     }
 
     /// Reads on; stops where a value or an element of an array ends. Says how much was read.
-    pub(super) fn feed(&mut self, bytes: &[u8], profile: &Profile) -> (usize, Place) {
+    ///
+    /// Usage and content count as they pass, so that they are known of a message that is cut.
+    pub(super) fn feed(&mut self, bytes: &[u8], account: &mut Account) -> (usize, Place) {
+        let (read, place) = self.read(bytes, &account.profile);
+        account.glimpse(&self.found);
+        (read, place)
+    }
+
+    /// Reads on through to the end of the bytes: what follows a value is of no interest.
+    pub(super) fn feed_all(&mut self, bytes: &[u8], account: &mut Account) {
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            let (read, _) = self.feed(rest, account);
+            rest = &rest[read..];
+        }
+    }
+
+    fn read(&mut self, bytes: &[u8], profile: &Profile) -> (usize, Place) {
         let mut from = 0;
         if self.kind == Kind::Blank {
             let blanks = bytes.iter().take_while(|byte| byte.is_ascii_whitespace());
@@ -151,18 +170,9 @@ impl Message {
         (from + read, place)
     }
 
-    /// Reads on through to the end of the bytes: what follows a value is of no interest.
-    pub(super) fn feed_all(&mut self, bytes: &[u8], profile: &Profile) {
-        let mut rest = bytes;
-        while !rest.is_empty() {
-            let (read, _) = self.feed(rest, profile);
-            rest = &rest[read..];
-        }
-    }
-
     /// Another line of an event's data comes.
-    pub(super) fn feed_newline(&mut self, profile: &Profile) {
-        self.feed_all(b"\n", profile);
+    pub(super) fn feed_newline(&mut self, account: &mut Account) {
+        self.feed_all(b"\n", account);
     }
 
     /// The message is an error, whatever it has in it.
@@ -218,7 +228,6 @@ impl Message {
         }
         let found = &self.found;
         account.count(found);
-        account.answer.has_content |= found.has_content;
         if found.is_error {
             let failure = self.classify(event, account, now);
             account.break_off(failure);
@@ -273,6 +282,13 @@ impl Found {
         is_end: false,
     };
 
+    fn usage(&self) -> TokenUsage {
+        match (self.usage.output_tokens(), self.more_output) {
+            (_, None) => self.usage,
+            (output, Some(more)) => self.usage.output(output.unwrap_or(0).saturating_add(more)),
+        }
+    }
+
     fn note(&mut self, field: Field, told: &Told<'_>, profile: &Profile) {
         match (field, told) {
             (Field::Input, &Told::Number(tokens)) => self.usage = self.usage.input(tokens),
@@ -312,6 +328,7 @@ impl Account {
         Self {
             profile,
             answer: Answer::default(),
+            settled: TokenUsage::UNKNOWN,
             finished: false,
             ended: false,
             broken: false,
@@ -345,35 +362,44 @@ impl Account {
         self.answer.failure.get_or_insert(failure);
     }
 
+    /// Counts what a message has told.
     fn count(&mut self, found: &Found) {
-        let usage = &mut self.answer.usage;
-        if let Some(tokens) = latest(usage.input_tokens(), found.usage.input_tokens()) {
-            *usage = usage.input(tokens);
-        }
-        let cached = found.usage.cached_input_tokens();
-        if let Some(tokens) = latest(usage.cached_input_tokens(), cached) {
-            *usage = usage.cached_input(tokens);
-        }
-        let written = found.usage.cache_write_tokens();
-        if let Some(tokens) = latest(usage.cache_write_tokens(), written) {
-            *usage = usage.cache_write(tokens);
-        }
-        let output = match (found.usage.output_tokens(), found.more_output) {
-            (Some(tokens), more) => Some(tokens.saturating_add(more.unwrap_or(0))),
-            (None, more) => more,
-        };
-        if let Some(tokens) = latest(usage.output_tokens(), output) {
-            *usage = usage.output(tokens);
-        }
+        self.settled = merge(self.settled, found.usage(), |before, now| match now {
+            // All figures are cumulative; some proxies report zeros in the closing event.
+            0 => before,
+            now => now,
+        });
+        self.answer.usage = self.settled;
+        self.answer.has_content |= found.has_content;
+    }
+
+    /// Counts what a message has told so far, which may be half of it.
+    fn glimpse(&mut self, found: &Found) {
+        self.answer.usage = merge(self.settled, found.usage(), u64::max);
+        self.answer.has_content |= found.has_content;
     }
 }
 
-/// The figure that counts. All are cumulative; some proxies report zeros in the closing event.
-fn latest(before: Option<u64>, now: Option<u64>) -> Option<u64> {
-    match now {
-        Some(0) => before.or(now),
-        now => now,
+/// Two usages, with a rule for figures that both have.
+fn merge(before: TokenUsage, now: TokenUsage, rule: fn(u64, u64) -> u64) -> TokenUsage {
+    let of = |figure: fn(&TokenUsage) -> Option<u64>| match (figure(&before), figure(&now)) {
+        (Some(before), Some(now)) => Some(rule(before, now)),
+        (before, now) => now.or(before),
+    };
+    let mut merged = TokenUsage::UNKNOWN;
+    if let Some(tokens) = of(TokenUsage::input_tokens) {
+        merged = merged.input(tokens);
     }
+    if let Some(tokens) = of(TokenUsage::cached_input_tokens) {
+        merged = merged.cached_input(tokens);
+    }
+    if let Some(tokens) = of(TokenUsage::cache_write_tokens) {
+        merged = merged.cache_write(tokens);
+    }
+    if let Some(tokens) = of(TokenUsage::output_tokens) {
+        merged = merged.output(tokens);
+    }
+    merged
 }
 
 // === impl Wrapped ===
@@ -415,11 +441,19 @@ impl Wrapped {
                 length += 1;
             }
             if length == plain.len() {
-                self.message.feed_all(&plain, profile);
+                self.read(&plain, profile);
                 length = 0;
             }
         }
-        self.message.feed_all(&plain[..length], profile);
+        self.read(&plain[..length], profile);
+    }
+
+    fn read(&mut self, plain: &[u8], profile: &Profile) {
+        let mut rest = plain;
+        while !rest.is_empty() {
+            let (read, _) = self.message.read(rest, profile);
+            rest = &rest[read..];
+        }
     }
 }
 

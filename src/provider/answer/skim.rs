@@ -13,6 +13,8 @@ use crate::provider::{
 const DEEPEST: usize = 16;
 /// Names of fields and events that are longer are none that is known.
 const LONGEST_TEXT: usize = 64;
+/// Told in the place of a text that is too long.
+const UNKNOWN: &[u8] = b"?";
 
 /// A reader of one JSON object or array.
 ///
@@ -98,6 +100,13 @@ pub(super) enum Place {
     End,
     /// This is no JSON.
     Nonsense,
+}
+
+/// Whether a part of a string is its last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    Here,
+    Later,
 }
 
 enum StringEnd {
@@ -321,22 +330,38 @@ impl Skim {
         tells: Option<Field>,
         tell: &mut impl FnMut(Field, Told<'_>),
     ) -> (usize, Place) {
-        let (part, ends) = match self.string_end(bytes) {
-            StringEnd::At(end) => (&bytes[..end], true),
-            StringEnd::Later => (bytes, false),
-            StringEnd::Never(at) => return (at, Place::Nonsense),
-        };
-        self.state = State::InString(tells);
-        match tells {
-            Some(field @ (Field::Finish | Field::Refused | Field::Name)) => {
-                if ends {
-                    if let Some(text) = self.text.join(part, self.escaped) {
-                        tell(field, Told::Text(&text));
-                    }
-                } else {
-                    self.text.push(part);
-                }
+        match self.string_end(bytes) {
+            StringEnd::At(end) => {
+                self.part(&bytes[..end], End::Here, tells, tell);
+                self.state = State::After;
+                (end + 1, Place::Inside)
             }
+            StringEnd::Later => {
+                self.part(bytes, End::Later, tells, tell);
+                (bytes.len(), Place::Inside)
+            }
+            StringEnd::Never(at) => {
+                self.part(&bytes[..at], End::Later, tells, tell);
+                (at, Place::Nonsense)
+            }
+        }
+    }
+
+    fn part(
+        &mut self,
+        part: &[u8],
+        end: End,
+        tells: Option<Field>,
+        tell: &mut impl FnMut(Field, Told<'_>),
+    ) {
+        match tells {
+            Some(field @ (Field::Finish | Field::Refused | Field::Name)) => match end {
+                End::Here => {
+                    let text = self.text.join(part, self.escaped);
+                    tell(field, Told::Text(text.as_deref().unwrap_or(UNKNOWN)));
+                }
+                End::Later => self.text.push(part),
+            },
             Some(Field::Wrapped) => tell(Field::Wrapped, Told::Part(part)),
             Some(field @ (Field::Content | Field::Error | Field::End)) if !part.is_empty() => {
                 tell(field, Told::Present);
@@ -345,11 +370,6 @@ impl Skim {
             }
             _ => {}
         }
-        if ends {
-            self.state = State::After;
-            return (part.len() + 1, Place::Inside);
-        }
-        (part.len(), Place::Inside)
     }
 
     fn number(&mut self, tells: Option<Field>, tell: &mut impl FnMut(Field, Told<'_>)) {
@@ -534,7 +554,7 @@ impl Text {
     /// The text with its last part.
     fn join<'a>(&'a mut self, last: &'a [u8], escaped: bool) -> Option<Cow<'a, [u8]>> {
         if self.len == 0 && !escaped {
-            return Some(Cow::Borrowed(last));
+            return (last.len() <= LONGEST_TEXT).then_some(Cow::Borrowed(last));
         }
         self.push(last);
         let text = self.get()?;

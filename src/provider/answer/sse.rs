@@ -124,7 +124,7 @@ impl Sse {
         }
     }
 
-    fn name<'a>(&mut self, rest: &'a [u8], account: &Account) -> &'a [u8] {
+    fn name<'a>(&mut self, rest: &'a [u8], account: &mut Account) -> &'a [u8] {
         let is_end = |byte: &u8| matches!(byte, b':' | b'\n' | b'\r');
         let Some(end) = rest.iter().position(is_end) else {
             self.field.push(rest);
@@ -137,7 +137,7 @@ impl Sse {
             _ => Value::Ignored,
         };
         match value {
-            Value::Data if self.has_data => self.message.feed_newline(&account.profile),
+            Value::Data if self.has_data => self.message.feed_newline(account),
             Value::Data => self.has_data = true,
             Value::Event => self.event.clear(),
             Value::Ignored => {}
@@ -150,11 +150,11 @@ impl Sse {
         &rest[end + 1..]
     }
 
-    fn value<'a>(&mut self, value: Value, rest: &'a [u8], account: &Account) -> &'a [u8] {
+    fn value<'a>(&mut self, value: Value, rest: &'a [u8], account: &mut Account) -> &'a [u8] {
         let end = memchr2(b'\n', b'\r', rest);
         let text = &rest[..end.unwrap_or(rest.len())];
         match value {
-            Value::Data => self.message.feed_all(text, &account.profile),
+            Value::Data => self.message.feed_all(text, account),
             Value::Event => self.event.push(text),
             Value::Ignored => {}
         }
@@ -169,7 +169,7 @@ impl Sse {
         account: &mut Account,
         now: &dyn Fn() -> SystemTime,
     ) -> &'a [u8] {
-        let (read, place) = self.message.feed(rest, &account.profile);
+        let (read, place) = self.message.feed(rest, account);
         match place {
             Place::Inside => {}
             Place::ElementEnd => self.message.end_element(account, now),

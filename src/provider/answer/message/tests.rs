@@ -4,7 +4,7 @@ use super::*;
 
 fn fed(json: &str) -> Message {
     let mut message = Message::new();
-    message.feed_all(json.as_bytes(), &Profile::generic());
+    message.feed_all(json.as_bytes(), &mut Account::new(Profile::generic()));
     message
 }
 
@@ -25,8 +25,9 @@ fn of_a_message_too_long_they_are_shown_the_error_alone() {
     assert!(whole.found.is_error);
     assert_eq!(&*whole.error_payload(), b"{\"error\":{\"code\": \"a}\"}}");
     let mut in_pieces = Message::new();
+    let mut account = Account::new(Profile::generic());
     for byte in json.bytes() {
-        in_pieces.feed_all(&[byte], &Profile::generic());
+        in_pieces.feed_all(&[byte], &mut account);
     }
     assert_eq!(in_pieces.error_payload(), whole.error_payload());
 }
@@ -42,14 +43,13 @@ fn of_an_error_that_is_too_long_as_well_they_are_shown_the_beginning() {
 
 #[test]
 fn an_element_is_shown_without_the_array_around_it() {
-    let profile = Profile::generic();
-    let mut account = Account::new(profile.clone());
+    let mut account = Account::new(Profile::generic());
     let mut message = Message::new();
     let json: &[u8] = b"[{\"a\":1},\n{\"error\":{\"code\":8}}]";
-    let (read, place) = message.feed(json, &profile);
+    let (read, place) = message.feed(json, &mut account);
     assert_eq!((read, place), (8, Place::ElementEnd));
     message.end_element(&mut account, &|| SystemTime::UNIX_EPOCH);
-    let (_, place) = message.feed(&json[read..], &profile);
+    let (_, place) = message.feed(&json[read..], &mut account);
     assert_eq!(place, Place::ElementEnd);
     assert_eq!(&*message.error_payload(), b"{\"error\":{\"code\":8}}");
 }
