@@ -138,6 +138,9 @@ impl Lines {
                 '.' | '!' | '?' | ';' | '\n' | '。' | '！' | '？' => {
                     line = self.end_clause(first, line, quotes);
                 }
+                // "30,000" is one number.
+                ',' if self.text.ends_with(|c: char| c.is_ascii_digit())
+                    && tail.starts_with(|c: char| c.is_ascii_digit()) => {}
                 // What follows a colon explains: no phrase reaches over it, but figures do.
                 ':' if begins_with_letter(tail) => {
                     self.space();
@@ -229,7 +232,7 @@ fn begins_with_letter(text: &str) -> bool {
     chars.next() == Some(' ') && chars.next().is_some_and(char::is_alphabetic)
 }
 
-const fn is_end(c: char) -> bool {
+fn is_end(c: char) -> bool {
     c.is_whitespace() || matches!(c, '"' | '\'' | ')')
 }
 
