@@ -285,6 +285,33 @@ async fn a_stream_without_its_terminal_event_is_a_failure() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_long_stream_costs_no_more_allocations_than_a_short_one() {
+    let count = async |texts: usize| {
+        let steps = [START].into_iter().chain(std::iter::repeat_n(TEXT, texts));
+        let stream = events(steps.chain([DELTA, STOP]).map(data));
+        let response = anthropic()
+            .layer(Client::new([stream]))
+            .oneshot(request("{}"));
+        let mut body = response.await.expect("an answer").into_body();
+        let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
+        let counted = allocation_counter::measure(|| {
+            while let std::task::Poll::Ready(Some(frame)) =
+                http_body::Body::poll_frame(std::pin::Pin::new(&mut body), &mut cx)
+            {
+                drop(frame);
+            }
+        });
+        let usage = Usage::UNKNOWN.input_tokens(100).output_tokens(30);
+        assert_eq!(body.report(), Ending::complete(usage));
+        counted.count_total
+    };
+    let (short, long) = (count(1).await, count(1_000).await);
+    println!("{short} allocations for 4 events, {long} for 1,003");
+    assert_eq!(short, long);
+    assert!(short <= 16, "{short}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_frame_in_pieces_is_read_whole() {
     struct Pieces(Option<Chain<Bytes, Chain<Bytes, Bytes>>>);
     impl http_body::Body for Pieces {
