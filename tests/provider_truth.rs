@@ -172,6 +172,27 @@ async fn a_hint_in_the_body_is_slept() {
     assert!((7_500..=8_251).contains(&asked[1]), "{asked:?}");
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_head_that_nobody_has_read_is_read_as_the_provider_means_it() {
+    let name = "x-amzn-errortype";
+    let limited = answer(400, "text/plain", []).header(name, "ThrottlingException");
+    let client = Client::new([limited.foreseen(), json(200, "{}")]);
+    let inner = ProviderLayer::new(Profile::bedrock()).layer(client.clone());
+    // A layer between takes the outcome away.
+    let forget = service_fn(move |request: Request<Full<Bytes>>| {
+        let answer = inner.clone().oneshot(request);
+        async move {
+            let mut response = answer.await?;
+            response.extensions_mut().clear();
+            Ok::<_, &str>(response)
+        }
+    });
+    let service = retry(Profile::bedrock()).layer(forget);
+    let response = service.oneshot(request("{}")).await.expect("an answer");
+    assert_eq!(response.status(), 200);
+    assert_eq!(client.asked().len(), 2);
+}
+
 // === what answers tell ===
 
 /// What is left of 5,000 tokens of input and of output after an answer of which so many frames
