@@ -172,6 +172,27 @@ async fn a_hint_in_the_body_is_slept() {
     assert!((7_500..=8_251).contains(&asked[1]), "{asked:?}");
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_head_that_nobody_has_read_is_read_as_the_provider_means_it() {
+    let name = "x-amzn-errortype";
+    let limited = answer(400, "text/plain", []).header(name, "ThrottlingException");
+    let client = Client::new([limited.foreseen(), json(200, "{}")]);
+    let inner = ProviderLayer::new(Profile::bedrock()).layer(client.clone());
+    // A layer between takes the outcome away.
+    let forget = service_fn(move |request: Request<Full<Bytes>>| {
+        let answer = inner.clone().oneshot(request);
+        async move {
+            let mut response = answer.await?;
+            response.extensions_mut().clear();
+            Ok::<_, &str>(response)
+        }
+    });
+    let service = retry(Profile::bedrock()).layer(forget);
+    let response = service.oneshot(request("{}")).await.expect("an answer");
+    assert_eq!(response.status(), 200);
+    assert_eq!(client.asked().len(), 2);
+}
+
 // === what answers tell ===
 
 /// What is left of 5,000 tokens of input and of output after an answer of which so many frames
@@ -282,6 +303,33 @@ async fn a_stream_without_its_terminal_event_is_a_failure() {
     assert_eq!(report.completeness(), Completeness::Partial);
     let failure = report.failure().expect("it was cut");
     assert_eq!(failure.verdict(), Verdict::ServerFault);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_long_stream_costs_no_more_allocations_than_a_short_one() {
+    let count = async |texts: usize| {
+        let steps = [START].into_iter().chain(std::iter::repeat_n(TEXT, texts));
+        let stream = events(steps.chain([DELTA, STOP]).map(data));
+        let response = anthropic()
+            .layer(Client::new([stream]))
+            .oneshot(request("{}"));
+        let mut body = response.await.expect("an answer").into_body();
+        let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
+        let counted = allocation_counter::measure(|| {
+            while let std::task::Poll::Ready(Some(frame)) =
+                http_body::Body::poll_frame(std::pin::Pin::new(&mut body), &mut cx)
+            {
+                drop(frame);
+            }
+        });
+        let usage = Usage::UNKNOWN.input_tokens(100).output_tokens(30);
+        assert_eq!(body.report(), Ending::complete(usage));
+        counted.count_total
+    };
+    let (short, long) = (count(1).await, count(1_000).await);
+    println!("{short} allocations for 4 events, {long} for 1,003");
+    assert_eq!(short, long);
+    assert!(short <= 16, "{short}");
 }
 
 #[tokio::test(start_paused = true)]

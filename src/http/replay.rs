@@ -89,7 +89,7 @@ impl ReplayBuffer {
                 bodies: 1,
                 numbers: 0,
                 current: 0,
-                claimed: false,
+                claimed: None,
                 waiting: None,
             })),
             number: 0,
@@ -176,8 +176,8 @@ struct Shared<B> {
     numbers: u64,
     /// The latest attempt that has asked for the body; those before it are over.
     current: u64,
-    /// Whether a kept attempt was told that it can be sent, so that nothing may be given up.
-    claimed: bool,
+    /// The kept attempt that was last told that it can be sent, so that nothing may be given up.
+    claimed: Option<u64>,
     /// Whoever waits for the source, for it to be put back, or for the claim to go.
     waiting: Option<Waker>,
 }
@@ -241,7 +241,9 @@ impl<B: Body> ReplayBody<B> {
     fn claim(&self) -> bool {
         let mut shared = self.lock();
         let is_whole = shared.is_whole();
-        shared.claimed |= is_whole;
+        if is_whole {
+            shared.claimed = Some(self.number);
+        }
         is_whole
     }
 
@@ -264,7 +266,7 @@ impl<B> Shared<B> {
         if number > self.current {
             // Whoever waits is of an attempt before this one.
             self.current = number;
-            self.claimed = false;
+            self.claimed = self.claimed.filter(|later| *later > number);
             woken = self.waiting.take();
         }
         (self.next(position, waker), woken)
@@ -281,12 +283,12 @@ impl<B> Shared<B> {
             let piece = piece.clone();
             *position += 1;
             // Too much to be kept, or kept for nobody.
-            if self.bodies == 1 || (self.sent.bytes > self.bound && !self.claimed) {
+            if self.bodies == 1 || (self.sent.bytes > self.bound && self.claimed.is_none()) {
                 self.sent.drop_before(*position);
             }
             return Turn::Send(piece);
         }
-        let is_full = self.claimed && self.sent.bytes > self.bound;
+        let is_full = self.claimed.is_some() && self.sent.bytes > self.bound;
         match std::mem::replace(&mut self.source, Source::Away) {
             Source::Here(body) if !is_full => return Turn::Read(body),
             source => self.source = source,
@@ -495,8 +497,8 @@ impl<B: Body> Drop for ReplayBody<B> {
         let mut shared = self.lock();
         shared.bodies -= 1;
         // It will not be sent after all, so whoever made room for it goes on.
-        let waiting = if self.number > shared.current && shared.claimed {
-            shared.claimed = false;
+        let waiting = if shared.claimed == Some(self.number) {
+            shared.claimed = None;
             shared.waiting.take()
         } else {
             None

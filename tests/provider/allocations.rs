@@ -72,3 +72,15 @@ fn a_success_costs_no_allocation_and_an_opaque_answer_none_to_its_end() {
     let (with, without) = count("hello", &[], true);
     assert_eq!(with, without);
 }
+
+#[test]
+fn the_future_of_a_call_has_no_room_for_what_only_failures_need() {
+    type Bare = std::future::Ready<Result<Response<Full<Bytes>>, &'static str>>;
+    type Layered = tower_relay::provider::ResponseFuture<Bare, Full<Bytes>>;
+    let (bare, layered) = (size_of::<Bare>(), size_of::<Layered>());
+    assert!(layered <= bare + 80, "{layered} bytes around {bare}");
+    println!(
+        "future: {layered} bytes around {bare}; body: {}",
+        size_of::<tower_relay::provider::ResponseBody<Full<Bytes>>>()
+    );
+}

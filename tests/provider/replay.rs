@@ -195,9 +195,9 @@ async fn a_failure_that_is_final_lets_the_upload_go_on_beyond_the_bound() {
     let upload = upload(steps);
     let log = Arc::clone(&upload.body().log);
     let retry = RetryLayer::http().replay(ReplayBuffer::new(100));
-    let service = retry.layer(Server::new([early]));
+    let mut service = retry.layer(Server::new([early]));
     // The future is kept, as `select!` keeps those that are done.
-    let mut call = Box::pin(service.oneshot(upload));
+    let mut call = Box::pin(service.ready().await.expect("ready").call(upload));
     let response = (&mut call).await.expect("the failure");
     assert_eq!(response.status(), 400);
     tokio::time::sleep(Duration::from_millis(200)).await;

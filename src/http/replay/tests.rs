@@ -202,6 +202,22 @@ fn after_the_promise_to_replay_nothing_is_given_up_until_the_copy_is_dropped() {
     assert_eq!(polls(&mut first, 2), format!("{}.", "x".repeat(100)));
 }
 
+#[test]
+fn an_attempt_that_never_asked_for_the_body_leaves_the_promise_to_the_next() {
+    const LONG: &[u8] = &[b'x'; 100];
+    let steps = [Step::Data(LONG), Step::Data(LONG), Step::Data(LONG)];
+    let (mut first, _) = request(150, steps);
+    let second = copy(150, &first).expect("it is whole");
+    assert_eq!(poll(&mut first).len(), 100);
+    assert!(can_replay(&second));
+    let mut third = copy(150, &second).expect("it is whole");
+    assert!(can_replay(&third));
+    drop(second);
+    assert_eq!(poll(&mut first).len(), 100);
+    assert_eq!(poll(&mut first), "~");
+    assert_eq!(polls(&mut third, 3).len(), 300);
+}
+
 #[derive(Default)]
 struct Woken(AtomicU32);
 
