@@ -30,6 +30,12 @@ impl Chance {
             (-2.0 * (1.0 - self.even()).ln()).sqrt() * (std::f64::consts::TAU * self.even()).cos();
         (mean.ln() - variance / 2.0 + variance.sqrt() * normal).exp()
     }
+
+    /// A power law with a mean and an exponent above 1.
+    pub(crate) fn pareto(&mut self, mean: f64, exponent: f64) -> f64 {
+        let least = mean * (exponent - 1.0) / exponent;
+        least * (1.0 - self.even()).powf(-1.0 / exponent)
+    }
 }
 
 impl Rng for Chance {
@@ -56,5 +62,7 @@ mod tests {
         check(|c| c.lognormal(0.1, 1.0), 0.1, 1.0);
         check(|c| c.lognormal(8.0, 0.8), 8.0, 0.8);
         check(|c| c.exponential(3.0), 3.0, 1.0);
+        // 1 / √(α (α - 2))
+        check(|c| c.pareto(2.0, 6.0), 2.0, 0.204);
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tower_relay::policy::limit::{Aimd, Bounds, PercentileTarget, SizedVegas};
+use tower_relay::policy::limit::{Aimd, PercentileTarget, SizedVegas};
 
 use crate::{
     controller::{Controller, Gate, Ours, Seen, WORKERS, fixed},
@@ -93,12 +93,12 @@ impl Contender {
                 Some(steps) => Box::new(Stepped::new(steps.clone())),
                 None => Box::new(fixed(100_000)),
             },
-            Self::SizedVegas => Box::new(Ours(SizedVegas::default())),
-            Self::SizedVegasBySize => Box::new(Ours(SizedVegas::new(Bounds::default()).by_size())),
-            Self::Aimd => Box::new(Ours(Aimd::default())),
+            Self::SizedVegas => Box::new(Ours(SizedVegas::new(scenario.bounds))),
+            Self::SizedVegasBySize => Box::new(Ours(SizedVegas::new(scenario.bounds).by_size())),
+            Self::Aimd => Box::new(Ours(Aimd::new(scenario.bounds))),
             Self::PercentileTarget => {
                 let target = Duration::from_secs_f64(scenario.setting.model.unloaded_p99() * 1.25);
-                let limit = PercentileTarget::p99(target);
+                let limit = PercentileTarget::new(scenario.bounds, 0.99, target);
                 Box::new(Ours(limit.expect("the target is not zero")))
             }
             Self::NoLimit => Box::new(fixed(WORKERS)),

@@ -12,6 +12,7 @@ mod retries;
 mod scenario;
 mod score;
 mod upstream;
+mod varied;
 mod world;
 
 #[cfg(test)]
@@ -70,7 +71,7 @@ impl Arguments {
 
     fn scenarios(&self) -> Vec<Scenario> {
         let all = if self.varied {
-            scenario::varied()
+            varied::all()
         } else {
             scenario::all()
         };

@@ -1,5 +1,7 @@
 //! The scenarios, with what the best possible client would get.
 
+use tower_relay::policy::limit::Bounds;
+
 use crate::{
     upstream::{Model, Spread},
     world::{Load, Setting},
@@ -12,21 +14,104 @@ pub(crate) struct Scenario {
     pub(crate) setting: Setting,
     /// The best limit, by seconds; none where no limit is best.
     pub(crate) best: Option<Vec<(f64, f64)>>,
+    /// Where our algorithms start, and how far they may go.
+    pub(crate) bounds: Bounds,
+    pub(crate) target: Target,
 }
 
-const LLM_LONG: f64 = 0.3;
+/// What the default must reach.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Target {
+    /// Successes by the oracle's, at least.
+    pub(crate) goodput: f64,
+    /// Mean latency by the oracle's, at most.
+    pub(crate) latency: f64,
+    /// Refused calls for each success, at most.
+    pub(crate) refused: f64,
+}
 
-fn fifo(servers: &[(f64, f64)], variation: f64, down: Option<(f64, f64)>) -> Model {
+impl Target {
+    pub(crate) const NONE: Self = Self::goodput(0.0);
+
+    pub(crate) const fn goodput(goodput: f64) -> Self {
+        Self {
+            goodput,
+            latency: f64::INFINITY,
+            refused: f64::INFINITY,
+        }
+    }
+
+    pub(crate) const fn latency(mut self, latency: f64) -> Self {
+        self.latency = latency;
+        self
+    }
+
+    pub(crate) const fn refused(mut self, refused: f64) -> Self {
+        self.refused = refused;
+        self
+    }
+}
+
+impl Scenario {
+    /// There is always another call; `best` is the limit that serves most.
+    pub(crate) fn saturated(name: &str, model: Model, best: &[(f64, f64)]) -> Self {
+        Self {
+            name: name.to_owned(),
+            setting: Setting {
+                model,
+                load: Load::Saturated,
+                end: 1800.0,
+                warm_up: 300.0,
+                known_rate: None,
+            },
+            best: Some(best.to_vec()),
+            bounds: Bounds::default(),
+            target: Target::NONE,
+        }
+    }
+
+    /// Calls come by themselves, and no limit is best.
+    pub(crate) fn open(name: &str, model: Model, load: Load) -> Self {
+        let mut scenario = Self::saturated(name, model, &[]);
+        scenario.setting.load = load;
+        scenario.best = None;
+        scenario
+    }
+
+    /// What counts is what happens from `warm_up` to `end`, in seconds.
+    pub(crate) const fn lasting(mut self, end: f64, warm_up: f64) -> Self {
+        self.setting.end = end;
+        self.setting.warm_up = warm_up;
+        self
+    }
+
+    pub(crate) const fn target(mut self, target: Target) -> Self {
+        self.target = target;
+        self
+    }
+
+    pub(crate) fn starting_at(mut self, initial: usize, max: usize) -> Self {
+        let bounds = Bounds::new(1..=max).and_then(|bounds| bounds.starting_at(initial));
+        self.bounds = bounds.expect("what is written here is valid");
+        self
+    }
+}
+
+pub(crate) const LLM_LONG: f64 = 0.3;
+
+/// Servers of a tenth of a second.
+pub(crate) fn fifo(servers: &[(f64, f64)], variation: f64, down: Option<(f64, f64)>) -> Model {
     Model::Fifo {
         servers: servers.to_vec(),
         service: Spread::new(0.1, variation),
+        pace: Vec::new(),
         down,
     }
 }
 
-fn llm(batch: f64, long: &[(f64, f64)]) -> Model {
+pub(crate) fn llm(batch: &[(f64, f64)], long: &[(f64, f64)]) -> Model {
     Model::Llm {
-        batch: vec![(0.0, batch)],
+        batch: batch.to_vec(),
         queue: 64,
         long: long.to_vec(),
         first_token: Spread::new(0.5, 0.3),
@@ -34,213 +119,48 @@ fn llm(batch: f64, long: &[(f64, f64)]) -> Model {
     }
 }
 
-fn saturated(name: &str, model: Model, end: f64, warm_up: f64, best: &[(f64, f64)]) -> Scenario {
-    Scenario {
-        name: name.to_owned(),
-        setting: Setting {
-            model,
-            load: Load::Saturated,
-            end,
-            warm_up,
-            known_rate: None,
-        },
-        best: Some(best.to_vec()),
-    }
-}
-
 /// S1 to S8 as written in the project's scenarios.
 pub(crate) fn all() -> Vec<Scenario> {
-    let fifty = [(0.0, 50.0)];
+    let (fifty, forty, batch) = ([(0.0, 50.0)], [(0.0, 40.0)], [(0.0, 64.0)]);
     let step = [(0.0, 50.0), (60.0, 15.0), (120.0, 50.0)];
-    let mut s7 = saturated(
-        "S7",
-        Model::Bucket {
-            rate: 10.0,
-            burst: 10.0,
-            service: Spread::new(2.0, 0.6),
-        },
-        900.0,
-        120.0,
-        &[],
-    );
+    let down = Some((60.0, 90.0));
+    let slots = Model::Slots {
+        slots: forty.to_vec(),
+        service: Spread::new(8.0, 0.8),
+    };
+    let bucket = Model::Bucket {
+        rate: 10.0,
+        burst: 10.0,
+        service: Spread::new(2.0, 0.6),
+    };
+    let mut s7 = Scenario::open("S7", bucket, Load::Saturated)
+        .lasting(900.0, 120.0)
+        .target(Target::goodput(0.98).refused(0.0));
     s7.setting.known_rate = Some(10);
-    s7.best = None;
     vec![
-        saturated("S1", fifo(&fifty, 1.0, None), 180.0, 60.0, &fifty),
-        saturated("S2", fifo(&fifty, 3.0, None), 180.0, 60.0, &fifty),
-        saturated("S3", fifo(&step, 1.0, None), 180.0, 0.0, &step),
-        saturated(
-            "S4",
-            llm(64.0, &[(0.0, LLM_LONG)]),
-            1800.0,
-            600.0,
-            &[(0.0, 64.0)],
-        ),
-        Scenario {
-            name: "S5".to_owned(),
-            setting: Setting {
-                model: llm(400.0, &[(0.0, 0.1), (300.0, 0.6)]),
-                load: Load::Open(1.7),
-                end: 1500.0,
-                warm_up: 300.0,
-                known_rate: None,
-            },
-            best: None,
-        },
-        saturated(
-            "S6",
-            Model::Slots {
-                slots: vec![(0.0, 40.0)],
-                service: Spread::new(8.0, 0.8),
-            },
-            1800.0,
-            300.0,
-            &[(0.0, 40.0)],
-        ),
+        Scenario::saturated("S1", fifo(&fifty, 1.0, None), &fifty)
+            .lasting(180.0, 60.0)
+            .target(Target::goodput(0.99).latency(1.3)),
+        Scenario::saturated("S2", fifo(&fifty, 3.0, None), &fifty)
+            .lasting(180.0, 60.0)
+            .target(Target::goodput(0.99).latency(1.3)),
+        Scenario::saturated("S3", fifo(&step, 1.0, None), &step)
+            .lasting(180.0, 0.0)
+            .target(Target::goodput(0.97)),
+        Scenario::saturated("S4", llm(&batch, &[(0.0, LLM_LONG)]), &batch)
+            .lasting(1800.0, 600.0)
+            .target(Target::goodput(0.98).latency(1.25).refused(0.001)),
+        Scenario::open(
+            "S5",
+            llm(&[(0.0, 400.0)], &[(0.0, 0.1), (300.0, 0.6)]),
+            Load::Open(1.7),
+        )
+        .lasting(1500.0, 300.0)
+        .target(Target::goodput(0.99)),
+        Scenario::saturated("S6", slots, &forty)
+            .lasting(1800.0, 300.0)
+            .target(Target::goodput(0.95).refused(0.01)),
         s7,
-        saturated(
-            "S8",
-            fifo(&fifty, 1.0, Some((60.0, 90.0))),
-            240.0,
-            0.0,
-            &fifty,
-        ),
+        Scenario::saturated("S8", fifo(&fifty, 1.0, down), &fifty).lasting(240.0, 0.0),
     ]
-}
-
-/// Settings beside the written ones: the same servers a quarter to four times as large, a tenth to
-/// ten times as slow, other mixes, steps, and little load.
-pub(crate) fn varied() -> Vec<Scenario> {
-    let mut list = Vec::new();
-    for size in [0.25_f64, 0.5, 2.0, 4.0] {
-        let servers = [(0.0, (50.0 * size).round())];
-        list.push(saturated(
-            &format!("S1 ×{size} servers"),
-            fifo(&servers, 1.0, None),
-            180.0,
-            60.0,
-            &servers,
-        ));
-        let batch = (64.0 * size).round();
-        list.push(saturated(
-            &format!("S4 ×{size} batch"),
-            llm(batch, &[(0.0, LLM_LONG)]),
-            1800.0,
-            600.0,
-            &[(0.0, batch)],
-        ));
-        let slots = [(0.0, (40.0 * size).round())];
-        list.push(saturated(
-            &format!("S6 ×{size} slots"),
-            Model::Slots {
-                slots: slots.to_vec(),
-                service: Spread::new(8.0, 0.8),
-            },
-            1800.0,
-            300.0,
-            &slots,
-        ));
-    }
-    for slower in [0.1, 10.0] {
-        let servers = [(0.0, 50.0)];
-        for variation in [1.0, 3.0] {
-            list.push(saturated(
-                &format!("S{} ×{slower} latency", if variation < 2.0 { 1 } else { 2 }),
-                Model::Fifo {
-                    servers: servers.to_vec(),
-                    service: Spread::new(0.1, variation).times(slower),
-                    down: None,
-                },
-                180.0 * f64::max(slower, 0.3),
-                60.0 * f64::max(slower, 0.3),
-                &servers,
-            ));
-        }
-        list.push(saturated(
-            &format!("S4 ×{slower} latency"),
-            Model::Llm {
-                batch: vec![(0.0, 64.0)],
-                queue: 64,
-                long: vec![(0.0, LLM_LONG)],
-                first_token: Spread::new(0.5, 0.3).times(slower),
-                per_token: 0.015 * slower,
-            },
-            1800.0 * slower.max(0.3),
-            600.0 * slower.max(0.3),
-            &[(0.0, 64.0)],
-        ));
-    }
-    for long in [0.0, 0.05, 0.9] {
-        list.push(saturated(
-            &format!("S4 {long} long"),
-            llm(64.0, &[(0.0, long)]),
-            1800.0,
-            600.0,
-            &[(0.0, 64.0)],
-        ));
-    }
-    let steps = [(0.0, 64.0), (600.0, 16.0), (1200.0, 64.0)];
-    list.push(saturated(
-        "S4 batch 64, 16, 64",
-        Model::Llm {
-            batch: steps.to_vec(),
-            queue: 64,
-            long: vec![(0.0, LLM_LONG)],
-            first_token: Spread::new(0.5, 0.3),
-            per_token: 0.015,
-        },
-        1800.0,
-        0.0,
-        &steps,
-    ));
-    let steps = [(0.0, 40.0), (600.0, 10.0), (1200.0, 40.0)];
-    list.push(saturated(
-        "S6 slots 40, 10, 40",
-        Model::Slots {
-            slots: steps.to_vec(),
-            service: Spread::new(8.0, 0.8),
-        },
-        1800.0,
-        0.0,
-        &steps,
-    ));
-    let steps = [(0.0, 15.0), (60.0, 60.0), (120.0, 30.0)];
-    list.push(saturated(
-        "S3 15, 60, 30",
-        fifo(&steps, 1.0, None),
-        180.0,
-        0.0,
-        &steps,
-    ));
-    for (name, servers, mean) in [
-        ("4 servers of 1 s", 4.0, 1.0),
-        ("4 servers of 4 s", 4.0, 4.0),
-    ] {
-        let servers = [(0.0, servers)];
-        list.push(saturated(
-            name,
-            Model::Fifo {
-                servers: servers.to_vec(),
-                service: Spread::new(mean, 1.0),
-                down: None,
-            },
-            1800.0,
-            300.0,
-            &servers,
-        ));
-    }
-    for rate in [1.0, 5.0] {
-        list.push(Scenario {
-            name: format!("{rate} a second, 64 places"),
-            setting: Setting {
-                model: llm(64.0, &[(0.0, LLM_LONG)]),
-                load: Load::Open(rate),
-                end: 1500.0,
-                warm_up: 300.0,
-                known_rate: None,
-            },
-            best: None,
-        });
-    }
-    list
 }

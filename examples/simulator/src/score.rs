@@ -10,7 +10,7 @@ use std::{
 
 use crate::{
     contender::Contender,
-    scenario::Scenario,
+    scenario::{Scenario, Target},
     world::{self, Record},
 };
 
@@ -41,6 +41,7 @@ impl Estimate {
 #[derive(Clone, Debug)]
 pub(crate) struct Row {
     pub(crate) scenario: String,
+    pub(crate) target: Target,
     pub(crate) contender: &'static str,
     pub(crate) is_default: bool,
     /// Successes, by the oracle's.
@@ -188,6 +189,7 @@ fn row(
         worst,
         worst_seed: *worst_seed,
         scenario: scenario.name.clone(),
+        target: scenario.target,
         contender: contender.name(),
         is_default: contender == Contender::SizedVegas,
         goodput: over(&|run, best| run.succeeded / best.succeeded),
@@ -212,15 +214,11 @@ pub(crate) fn misses(row: &Row) -> Vec<String> {
             ));
         }
     };
-    let (goodput, latency, refused) = match row.scenario.as_str() {
-        "S1" | "S2" => (0.99, 1.3, f64::INFINITY),
-        "S3" => (0.97, f64::INFINITY, f64::INFINITY),
-        "S4" => (0.98, 1.25, 0.001),
-        "S5" => (0.99, f64::INFINITY, f64::INFINITY),
-        "S6" => (0.95, f64::INFINITY, 0.01),
-        "S7" => (0.98, f64::INFINITY, 0.0),
-        _ => (0.0, f64::INFINITY, f64::INFINITY),
-    };
+    let Target {
+        goodput,
+        latency,
+        refused,
+    } = row.target;
     check("goodput", row.goodput.mean, goodput, true);
     check("latency", row.latency.mean, latency, false);
     check("refused per success", row.refused.mean, refused, false);

@@ -20,26 +20,67 @@ pub(crate) fn nanos(seconds: f64) -> Nanos {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Spread {
     pub(crate) mean: f64,
-    pub(crate) variation: f64,
+    pub(crate) shape: Shape,
 }
 
+/// How a distribution lies around its mean.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Shape {
+    /// Lognormal with a coefficient of variation.
+    Lognormal(f64),
+    /// A power law with this exponent, above 1: at 2 or less its variance is infinite.
+    Pareto(f64),
+    /// A share of calls takes so many times as long as the others; each kind varies by a fifth.
+    Bimodal { share: f64, ratio: f64 },
+}
+
+const WITHIN_A_MODE: f64 = 0.2;
+
 impl Spread {
+    /// Lognormal.
     pub(crate) const fn new(mean: f64, variation: f64) -> Self {
-        Self { mean, variation }
+        Self::of(mean, Shape::Lognormal(variation))
+    }
+
+    pub(crate) const fn of(mean: f64, shape: Shape) -> Self {
+        Self { mean, shape }
     }
 
     fn draw(self, chance: &mut Chance) -> f64 {
-        chance.lognormal(self.mean, self.variation)
+        let Self { mean, shape } = self;
+        match shape {
+            Shape::Lognormal(variation) => chance.lognormal(mean, variation),
+            Shape::Pareto(exponent) => chance.pareto(mean, exponent),
+            Shape::Bimodal { share, ratio } => {
+                let quick = mean / (1.0 - share + share * ratio);
+                let is_slow = chance.even() < share;
+                let mean = if is_slow { quick * ratio } else { quick };
+                chance.lognormal(mean, WITHIN_A_MODE)
+            }
+        }
     }
 
     /// The 99th percentile.
     fn p99(self) -> f64 {
-        let variance = (1.0 + self.variation * self.variation).ln();
-        self.mean * (2.326 * variance.sqrt() - variance / 2.0).exp()
+        let lognormal = |mean: f64, variation: f64, normal: f64| {
+            let variance = (1.0 + variation * variation).ln();
+            mean * (normal * variance.sqrt() - variance / 2.0).exp()
+        };
+        match self.shape {
+            Shape::Lognormal(variation) => lognormal(self.mean, variation, 2.326),
+            Shape::Pareto(exponent) => {
+                self.mean * (exponent - 1.0) / exponent * 100.0_f64.powf(1.0 / exponent)
+            }
+            // That of the slow kind alone: a little too high.
+            Shape::Bimodal { share, ratio } => {
+                let slow = self.mean * ratio / (1.0 - share + share * ratio);
+                lognormal(slow, WITHIN_A_MODE, 2.326)
+            }
+        }
     }
 
     pub(crate) fn times(self, factor: f64) -> Self {
-        Self::new(self.mean * factor, self.variation)
+        Self::of(self.mean * factor, self.shape)
     }
 }
 
@@ -52,6 +93,19 @@ fn at(steps: &Steps, now: Nanos) -> f64 {
     last.map_or(0.0, |(_, value)| *value)
 }
 
+/// As [`at`], but on the straight line between two points.
+fn between(steps: &Steps, now: Nanos) -> f64 {
+    let now = now as f64 / 1e9;
+    let after = steps.iter().position(|(from, _)| *from > now);
+    match after {
+        Some(0) | None => steps.last().map_or(1.0, |(_, value)| *value),
+        Some(next) => {
+            let ((from, low), (to, high)) = (steps[next - 1], steps[next]);
+            low + (high - low) * (now - from) / (to - from)
+        }
+    }
+}
+
 /// What a server is made of.
 #[derive(Clone, Debug)]
 pub(crate) enum Model {
@@ -59,6 +113,9 @@ pub(crate) enum Model {
     Fifo {
         servers: Steps,
         service: Spread,
+        /// How many times as long a service takes, on straight lines between these points; as
+        /// long without any.
+        pace: Steps,
         /// From and until when, in seconds, every call is refused as a 503.
         down: Option<(f64, f64)>,
     },
@@ -112,6 +169,15 @@ pub(crate) enum Fate {
     Refused,
     /// The server is down.
     Down,
+}
+
+/// The whole answer at once.
+const fn served_at(end: Nanos) -> Fate {
+    Fate::Served {
+        first: end,
+        end,
+        size: 0,
+    }
 }
 
 /// A running server.
@@ -210,15 +276,11 @@ impl Server {
         self.busy += 1;
         let chance = &mut self.chance;
         match &self.model {
-            Model::Fifo { service, .. }
-            | Model::Slots { service, .. }
-            | Model::Bucket { service, .. } => {
-                let end = now + nanos(service.draw(chance));
-                Fate::Served {
-                    first: end,
-                    end,
-                    size: 0,
-                }
+            Model::Fifo { service, pace, .. } => {
+                served_at(now + nanos(service.draw(chance) * between(pace, now)))
+            }
+            Model::Slots { service, .. } | Model::Bucket { service, .. } => {
+                served_at(now + nanos(service.draw(chance)))
             }
             Model::Llm {
                 long,

@@ -17,6 +17,8 @@ pub(crate) enum Load {
     Saturated,
     /// Poisson arrivals a second; what may not be sent waits in the client.
     Open(f64),
+    /// The same in bursts: so many a second for `on` seconds, then a tenth of it for `off`.
+    Bursts { rate: f64, on: f64, off: f64 },
 }
 
 /// One server under one load.
@@ -124,7 +126,7 @@ impl<'a> World<'a> {
         self.schedule(TENTH, Event::Tick);
         match self.setting.load {
             Load::Saturated => self.send(0),
-            Load::Open(_) => self.schedule_arrival(0),
+            Load::Open(_) | Load::Bursts { .. } => self.schedule_arrival(0),
         }
         self.record.successes.push(0);
         while let Some(Reverse((now, _, event))) = self.events.pop() {
@@ -161,10 +163,16 @@ impl<'a> World<'a> {
     }
 
     fn schedule_arrival(&mut self, now: Nanos) {
-        if let Load::Open(rate) = self.setting.load {
-            let wait = self.arrivals.exponential(1.0 / rate);
-            self.schedule(now + crate::upstream::nanos(wait), Event::Arrival);
-        }
+        let rate = match self.setting.load {
+            Load::Saturated => return,
+            Load::Open(rate) => rate,
+            Load::Bursts { rate, on, off } => {
+                let is_on = (now as f64 / 1e9) % (on + off) < on;
+                if is_on { rate } else { rate / 10.0 }
+            }
+        };
+        let wait = self.arrivals.exponential(1.0 / rate);
+        self.schedule(now + crate::upstream::nanos(wait), Event::Arrival);
     }
 
     /// Sends whatever may be sent.
@@ -172,7 +180,7 @@ impl<'a> World<'a> {
         loop {
             let has_work = match self.setting.load {
                 Load::Saturated => self.turned_away < WORKERS,
-                Load::Open(_) => self.backlog > 0,
+                Load::Open(_) | Load::Bursts { .. } => self.backlog > 0,
             };
             if !has_work {
                 return;
@@ -194,7 +202,7 @@ impl<'a> World<'a> {
                 }
                 Gate::TurnedAway => {
                     match self.setting.load {
-                        Load::Open(_) => self.backlog -= 1,
+                        Load::Open(_) | Load::Bursts { .. } => self.backlog -= 1,
                         Load::Saturated => {
                             if self.turned_away == 0 {
                                 self.schedule(now + TURNED_AWAY, Event::Wake);
