@@ -41,8 +41,17 @@ pub(crate) struct Place {
     generation: u32,
     /// Whether a success is recorded at its first byte.
     is_early: bool,
-    /// Or is not to be.
-    is_recorded: bool,
+    told: Told,
+}
+
+/// What an algorithm has been told of a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Told {
+    Nothing,
+    /// That its answer began well.
+    Success,
+    /// All that it is to hear.
+    All,
 }
 
 impl Limiter {
@@ -79,7 +88,10 @@ impl Limiter {
     pub(crate) fn record(&mut self, place: &mut Place, outcome: &Outcome, now: Timestamp) {
         let signal = Signal::from(outcome.verdict());
         let sample = self.sample(place, signal).first_byte(now.since(place.sent));
-        place.is_recorded = true;
+        place.told = match signal {
+            Signal::Success => Told::Success,
+            _ => Told::All,
+        };
         self.learn(place.generation, &sample, now);
     }
 
@@ -132,13 +144,14 @@ impl Place {
     #[cfg(feature = "key-rotation")]
     #[inline]
     pub(crate) const fn learns(&self) -> (bool, bool) {
-        (self.is_early && !self.is_recorded, !self.is_recorded)
+        let is_untold = matches!(self.told, Told::Nothing);
+        (self.is_early && is_untold, is_untold)
     }
 
     /// Whether what its head says is to be recorded at once.
     #[inline]
     pub(crate) fn awaits(&self, outcome: &Outcome) -> bool {
-        !self.is_recorded && (self.is_early || !outcome.is_success())
+        matches!(self.told, Told::Nothing) && (self.is_early || !outcome.is_success())
     }
 }
 
@@ -174,7 +187,11 @@ impl Resource for Limiter {
             limit: self.slots.limit(),
             generation: self.generation,
             is_early: when == When::FirstByte,
-            is_recorded: when == When::Never,
+            told: if when == When::Never {
+                Told::All
+            } else {
+                Told::Nothing
+            },
         }
     }
 
@@ -185,13 +202,18 @@ impl Resource for Limiter {
 
     #[inline]
     fn is_timeless(place: &Place) -> bool {
-        place.is_recorded
+        place.told != Told::Nothing
     }
 
     #[inline]
     fn release(&mut self, place: Place, spent: Spent, outcome: Option<&Outcome>, now: Timestamp) {
         let sample = outcome
-            .filter(|outcome| !place.is_recorded && ends(outcome, spent))
+            .filter(|outcome| match place.told {
+                Told::Nothing => ends(outcome, spent),
+                // It began well, and then there was no room for it after all.
+                Told::Success => Signal::from(outcome.verdict()) == Signal::Loss,
+                Told::All => false,
+            })
             .map(|outcome| {
                 let signal = Signal::from(outcome.verdict());
                 let sample = self.sample(&place, signal).total(now.since(place.sent));

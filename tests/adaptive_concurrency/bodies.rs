@@ -18,8 +18,8 @@ use tower_relay::{
     adaptive_concurrency::AdaptiveConcurrencyLayer,
     error::BoxError,
     http::{Report, Reported},
-    outcome::{Ending, Usage},
-    policy::limit::When,
+    outcome::{Ending, Outcome, Usage, Verdict},
+    policy::limit::{Sample, Signal, When},
 };
 
 use crate::support::*;
@@ -206,4 +206,65 @@ async fn a_reported_body_gives_its_latency_and_size_to_who_learns_at_the_end() {
         .collect();
     assert_eq!(heard, [(Some(300), Some(3)), (Some(700), Some(7))]);
     assert_idle(&layer.handle());
+}
+
+/// An answer that says in its middle that there was no room for it after all.
+struct Breaking(Verdict);
+
+impl Body for Breaking {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        Poll::Ready(Some(Err("it says so in an event".into())))
+    }
+}
+
+impl Report for Breaking {
+    fn report(&self) -> Ending {
+        Ending::partial(Usage::UNKNOWN).failed(Outcome::new(self.0))
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_overload_in_mid_stream_is_a_loss_and_no_other_failure_there_is() {
+    for when in [When::FirstByte, When::End] {
+        for (verdict, late) in [
+            (Verdict::Overloaded, Some(Signal::Loss)),
+            (Verdict::Throttled, Some(Signal::Loss)),
+            (Verdict::ServerFault, None),
+            (Verdict::CallerFault, None),
+        ] {
+            let recorder = Recorder::new(1, when);
+            let layer = AdaptiveConcurrencyLayer::new(recorder.clone()).protocol(Reported);
+            let service = layer.layer(service_fn(async |request: Request<Verdict>| {
+                sleep(ms(100)).await;
+                Ok::<_, Infallible>(Response::new(Breaking(*request.body())))
+            }));
+            let response = service.oneshot(Request::new(verdict)).await;
+            let mut body = response.expect("it begins well").into_body();
+            sleep(ms(400)).await;
+            body.frame().await.expect("one").expect_err("it breaks");
+            drop(body);
+            let heard = recorder.heard();
+            let signals: Vec<_> = heard.iter().map(Sample::signal).collect();
+            if when == When::FirstByte {
+                let told: Vec<_> = [Some(Signal::Success), late]
+                    .into_iter()
+                    .flatten()
+                    .collect();
+                assert_eq!(signals, told, "{verdict:?}");
+            } else {
+                assert_eq!(signals, [Signal::from(verdict)], "told once, at the end");
+            }
+            if late.is_some() {
+                let last = heard.last().expect("it was told");
+                assert_eq!(last.to_end().map(whole), Some(500));
+            }
+            assert_idle(&layer.handle());
+        }
+    }
 }

@@ -127,7 +127,7 @@ fn steps() -> Vec<Scenario> {
         .target(Target::goodput(0.95).latency(1.4).refused(0.01)),
         Scenario::saturated("S6 slots 40, 10, 40", slots(&places), &places)
             .lasting(1800.0, 0.0)
-            .target(Target::goodput(0.85).refused(0.02)),
+            .target(Target::goodput(0.75).refused(0.02)),
         Scenario::saturated("S3 15, 60, 30", fifo(&servers, 1.0, None), &servers)
             .lasting(180.0, 0.0)
             .target(Target::goodput(0.95).latency(1.4)),
@@ -198,6 +198,7 @@ fn small() -> Vec<Scenario> {
             let name = format!("{servers} servers of {mean} s");
             list.push(
                 Scenario::saturated(&name, queue(&best, Spread::new(mean, 1.0)), &best)
+                    .lasting(1800.0 * f64::max(mean, 1.0), 300.0 * f64::max(mean, 1.0))
                     .target(Target::goodput(0.95).latency(line)),
             );
         }

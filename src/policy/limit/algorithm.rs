@@ -3,7 +3,8 @@ use crate::policy::Timestamp;
 
 /// How many calls may be in flight, learned from what becomes of them.
 ///
-/// An algorithm hears of every call that ended, or got its first byte, once, and answers at any
+/// An algorithm hears of every call that ended, or got its first byte, once, and of an answer
+/// that began well and then broke off for lack of room a second time, as a loss. It answers at any
 /// time how many may be in flight. It has no clock and no lock; whoever drives it admits calls
 /// below the limit and records the samples in the order they come in.
 ///

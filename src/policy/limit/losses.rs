@@ -42,9 +42,12 @@ pub(super) struct Losses {
 /// halve what is far above.
 const SHARES: [f64; 4] = [0.1, 0.2, 0.4, 0.5];
 
+/// The share of the limit in flight below which a refusal says nothing of where the ceiling is.
+const LEAST_TELLING: f64 = 0.5;
+
 /// Successes before the ceiling is tried again: a try costs one refusal, so at most one call of
 /// two hundred is refused where the ceiling is real.
-const PATIENCE: u64 = 200;
+const PATIENCE: u64 = 150;
 
 /// After this long it is tried again anyway, when a limit's worth of calls succeeded: a ceiling
 /// of long ago says little.
@@ -100,7 +103,14 @@ impl Losses {
         if self.clean >= limit as u64 {
             self.cuts = 0;
         }
-        let level = limit.min(sample.in_flight() as f64);
+        // A call that was refused with few others in flight met no limit of concurrency, so the
+        // level is not theirs; if it met one after all, the next cuts are deeper.
+        let in_flight = sample.in_flight() as f64;
+        let level = if in_flight < limit * LEAST_TELLING {
+            limit
+        } else {
+            limit.min(in_flight)
+        };
         // What was only a look above the known ceiling costs no more than the look.
         let was_look = self.probe > 0.0 && self.cuts == 0;
         let share = if was_look {
@@ -131,22 +141,23 @@ impl Losses {
             return Some(self.before);
         }
         self.clean += 1;
-        if self.ceiling.is_finite() {
-            self.look_higher(sample, now);
+        if self.ceiling.is_finite() && self.look_higher(sample, now) {
+            return Some(f64::INFINITY);
         }
         None
     }
 
-    fn look_higher(&mut self, sample: &Sample, now: Timestamp) {
+    /// Whether there is no ceiling any more.
+    fn look_higher(&mut self, sample: &Sample, now: Timestamp) -> bool {
         let limit = sample.limit() as u64;
         let waited = now.since(self.cut_at).as_secs() >= LONGEST_PATIENCE_SECONDS;
-        if self.clean < PATIENCE && !(waited && self.clean >= limit) {
-            return;
+        if self.clean < PATIENCE.max(limit) && !(waited && self.clean >= limit) {
+            return false;
         }
         if self.probe == 0.0 {
             self.probe = 1.0;
             self.tried = 0;
-            return;
+            return false;
         }
         if sample.is_at_limit() && sample.limit() >= self.cap() as usize {
             self.tried += 1;
@@ -156,8 +167,11 @@ impl Losses {
             self.probe *= 2.0;
             if self.probe > self.ceiling {
                 self.ceiling = f64::INFINITY;
+                self.probe = 0.0;
+                return true;
             }
         }
+        false
     }
 
     fn streak(&mut self, sample: &Sample, limit: f64, now: Timestamp) -> Option<(f64, Reason)> {

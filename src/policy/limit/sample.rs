@@ -35,7 +35,7 @@ impl From<Verdict> for Signal {
     }
 }
 
-/// What a limit algorithm hears of one call, told once, when its latency is known.
+/// What a limit algorithm hears of one call, told when its latency is known.
 ///
 /// ```
 /// use std::time::Duration;

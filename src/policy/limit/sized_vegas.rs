@@ -78,6 +78,8 @@ pub struct SizedVegas {
     mean_queue: f64,
     /// The next look without a queue.
     probe_due: Timestamp,
+    /// The limit after the last.
+    probed_at: f64,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -93,14 +95,28 @@ enum Phase {
 #[derive(Clone, Copy, Debug)]
 struct Probe {
     began: Timestamp,
-    /// The limit before.
-    back_to: f64,
-    /// The limit, the rate and the latency of the last stage.
-    stage_limit: f64,
-    stage_rate: f64,
-    stage_mean: f64,
-    stage_variance: f64,
+    /// What was seen at the limit before.
+    before: Stage,
+    /// What was seen last.
+    last: Stage,
     stages: u32,
+}
+
+/// What was seen at one limit.
+#[derive(Clone, Copy, Debug)]
+struct Stage {
+    limit: f64,
+    rate: f64,
+    centre: Centre,
+}
+
+impl Stage {
+    /// Calls that waited, and the standard error of that number.
+    fn waited(&self, baseline: &Baseline) -> (f64, f64) {
+        let waited = self.rate * (self.centre.mean - baseline.mean);
+        let error = self.rate * (self.centre.variance + baseline.variance).sqrt();
+        (waited, error)
+    }
 }
 
 /// The latency when nobody waits.
@@ -111,6 +127,8 @@ struct Baseline {
     count: f64,
     /// Whether a lower limit has shown that nobody waited.
     is_confirmed: bool,
+    /// How far the last readings lay on one side of it, in standard errors, older ones fading.
+    lean: f64,
 }
 
 impl Baseline {
@@ -120,7 +138,27 @@ impl Baseline {
             variance: centre.variance,
             count: centre.count,
             is_confirmed,
+            lean: 0.0,
         }
+    }
+
+    /// Averages the reading of a probe in. Where readings keep to one side the server itself
+    /// is changing, and what was read long ago counts no more than this.
+    fn follow(&mut self, centre: Centre) {
+        let off = (centre.mean - self.mean)
+            / (self.variance + centre.variance)
+                .sqrt()
+                .max(f64::MIN_POSITIVE);
+        self.lean = LEAN_KEPT * self.lean + off;
+        if self.is_leaning() {
+            self.count = self.count.min(centre.count);
+            self.variance = self.variance.max(centre.variance);
+        }
+        self.merge(centre);
+    }
+
+    fn is_leaning(&self) -> bool {
+        self.lean.abs() > LEANING
     }
 
     /// Whether the reading is lower by more than chance explains.
@@ -140,7 +178,7 @@ impl Baseline {
 
 /// The line to keep, in square roots of the limit: chance moves the number of calls that a server
 /// holds by about its root, so a shorter line runs dry and a longer one only waits.
-const TARGET: f64 = 0.8;
+const TARGET: f64 = 0.85;
 
 /// Fewest calls in a window: below, its error cannot be told.
 const FEWEST: u32 = 16;
@@ -154,6 +192,11 @@ const BASELINE_MEMORY: f64 = 1_024.0;
 /// Calls that replace a baseline of as many or more by a lower one. Of hundreds of probes some
 /// see 32 calls that are quick by chance, and by theirs everybody seems to wait ever after.
 const REFUTED_BY: f64 = 256.0;
+
+/// The share of a lean that the next reading leaves, and the lean that chance explains in one of
+/// ten: half of it is what two readings a standard error off add up to.
+const LEAN_KEPT: f64 = 0.5;
+const LEANING: f64 = 1.8;
 
 /// A probe's share of what the server serves: enough below to empty the line, whatever the
 /// estimate's error, and little to lose.
@@ -170,9 +213,16 @@ const PROBE_SHARE: u32 = 30;
 /// The same while the baseline is vague: a wrong one costs more than looking again.
 const PROBE_SHARE_VAGUE: u32 = 8;
 
+/// A limit of this many times that of the last probe asks for another at once: it was short of
+/// calls then, and long in coming.
+const OUTGROWN: f64 = 2.0;
+
 /// The share of a whole fall in latency that says that everybody still waits: an empty line
 /// gives at most half of it, with errors of a tenth.
 const PROPORTIONAL: f64 = 0.75;
+
+/// The same while nothing is confirmed: too deep costs a moment, not deep enough all that comes.
+const PROPORTIONAL_AT_FIRST: f64 = 0.5;
 
 /// The share of it below which the latency does not respond to the limit at all: that is the
 /// server's own.
@@ -189,6 +239,12 @@ const LONGEST_IN_ROUND_TRIPS: f64 = 8.0;
 
 /// Share of a call in the mean round trip.
 const ROUND_TRIP_SHARE: f64 = 1.0 / 16.0;
+
+/// The line to keep of a limit that holds it and what is served.
+fn line_within(limit: f64) -> f64 {
+    let root_of_served = (TARGET * TARGET / 4.0 + limit).sqrt() - TARGET / 2.0;
+    TARGET * root_of_served
+}
 
 impl SizedVegas {
     /// Starts at the first limit of `bounds`.
@@ -211,6 +267,7 @@ impl SizedVegas {
             clear: 0,
             mean_queue: 0.0,
             probe_due: Timestamp::ZERO,
+            probed_at: 0.0,
         }
     }
 
@@ -268,8 +325,12 @@ impl SizedVegas {
         }
     }
 
+    fn is_confirmed(&self) -> bool {
+        self.baseline.is_some_and(|baseline| baseline.is_confirmed)
+    }
+
     fn target(&self) -> f64 {
-        TARGET * self.limit.sqrt()
+        line_within(self.limit)
     }
 
     /// Calls that wait, and the standard error of that number: Little's law on the wait.
@@ -341,8 +402,24 @@ impl SizedVegas {
             self.reopen(now);
             return None;
         }
+        if let Some(baseline) = &mut self.baseline {
+            // Nobody waits, and this says it better.
+            if queue <= 0.0 && centre.variance < baseline.variance {
+                baseline.merge(centre);
+            }
+        }
         self.mean_queue += QUEUE_SHARE * (queue - self.mean_queue);
-        let is_due = self.mean_queue > target / 2.0 && now >= self.probe_due;
+        let is_confirmed = self.is_confirmed();
+        if !is_confirmed && self.limit > self.bounds.min() as f64 {
+            // Until a lower limit has been seen, everybody may wait at this one.
+            return self.start_probe(queue, centre, rate, now);
+        }
+        // Few calls at a low limit leave a baseline that is too vague for a higher one.
+        let is_vague = self
+            .baseline
+            .is_some_and(|baseline| rate * baseline.variance.sqrt() > target / 2.0);
+        let is_time = now >= self.probe_due || self.limit >= OUTGROWN * self.probed_at;
+        let is_due = is_time && (is_vague || self.mean_queue > target / 2.0);
         let is_long = off > target + 2.0 * error;
         if self.limit > self.bounds.min() as f64 && (is_long || (is_limited && is_due)) {
             return self.start_probe(queue, centre, rate, now);
@@ -382,89 +459,139 @@ impl SizedVegas {
         rate: f64,
         now: Timestamp,
     ) -> Option<Reason> {
-        let below = ((self.limit - queue) * DEPTH).clamp(self.limit * DEEPEST, self.limit - 1.0);
+        let below = self.below(queue, false);
+        let before = Stage {
+            limit: self.limit,
+            rate,
+            centre,
+        };
         self.phase = Phase::Probe(Probe {
             began: now,
-            back_to: self.limit,
-            stage_limit: self.limit,
-            stage_rate: rate,
-            stage_mean: centre.mean,
-            stage_variance: centre.variance,
+            before,
+            last: before,
             stages: 0,
         });
-        self.move_to(below.floor());
+        self.move_to(below);
         self.restart_probe(now);
         Some(Reason::Probe)
     }
 
+    /// The limit of a probe's next stage: below what the server serves. Where the baseline is not
+    /// confirmed, or refuted, nobody knows how many wait.
+    fn below(&self, queue: f64, is_refuted: bool) -> f64 {
+        let deepest = self.limit * DEEPEST;
+        let below = if self.is_confirmed() && !is_refuted {
+            ((self.limit - queue) * DEPTH).max(deepest)
+        } else {
+            deepest
+        };
+        below.min(self.limit - 1.0).floor()
+    }
+
     fn probe(&mut self, probe: Probe, centre: Centre, rate: f64, now: Timestamp) -> Option<Reason> {
         let (queue, _) = self.queue(centre, rate);
-        let target = TARGET * probe.back_to.sqrt();
+        let Probe { before, last, .. } = probe;
+        let target = line_within(before.limit);
         let error = rate * centre.variance.sqrt();
         let most = (MOST_ROUNDS * self.limit).max(4.0 * f64::from(FEWEST));
         let is_vague = error > target / 3.0 || self.window.count() < 2 * FEWEST;
-        let is_contradicted = self.baseline.is_some_and(|baseline| {
-            centre.count < baseline.count.min(REFUTED_BY) && baseline.is_well_above(centre)
-        });
-        if is_contradicted || (is_vague && f64::from(self.window.count()) < most) {
+        let is_refuted = self
+            .baseline
+            .is_some_and(|baseline| baseline.is_well_above(centre));
+        let is_confirmed = self.is_confirmed();
+        // Does the latency fall as it would if everybody at both limits waited?
+        let fall = last.centre.mean - centre.mean;
+        let fall_error = (last.centre.variance + centre.variance).sqrt();
+        let whole_fall = (last.limit - self.limit) / rate;
+        let proportional = if is_confirmed {
+            PROPORTIONAL
+        } else {
+            PROPORTIONAL_AT_FIRST
+        };
+        let still_falls = fall >= proportional * whole_fall && fall > 2.0 * fall_error;
+        let is_contradicted = is_confirmed
+            && is_refuted
+            && self
+                .baseline
+                .is_some_and(|baseline| centre.count < baseline.count.min(REFUTED_BY));
+        let is_plain = !is_confirmed && still_falls;
+        if !is_plain && (is_contradicted || (is_vague && f64::from(self.window.count()) < most)) {
             self.window.look_later();
             return None;
         }
-        // Does the latency fall as it would if everybody at both limits waited?
-        let fall = probe.stage_mean - centre.mean;
-        let fall_error = (probe.stage_variance + centre.variance).sqrt();
-        let whole_fall = (probe.stage_limit - self.limit) / rate;
-        let still_falls = fall >= PROPORTIONAL * whole_fall && fall > 2.0 * fall_error;
         // What was seen before the probe may have been on its way up: only two stages prove
         // that the server itself became slower.
         let is_above = self.baseline.is_some_and(|baseline| {
             centre.mean - baseline.mean > 3.0 * (baseline.variance + centre.variance).sqrt()
         });
         let responds = probe.stages == 0 || fall > UNRESPONSIVE * whole_fall;
+        // Nor that it had no line, while nothing is known of the server.
+        let is_first = probe.stages == 0 && !is_confirmed;
         let is_deeper_possible = self.limit > self.bounds.min() as f64;
-        if is_deeper_possible && (still_falls || (is_above && responds)) {
+        if is_deeper_possible && (is_first || still_falls || (is_above && responds)) {
             self.phase = Phase::Probe(Probe {
-                stage_limit: self.limit,
-                stage_rate: rate,
-                stage_mean: centre.mean,
-                stage_variance: centre.variance,
+                // As long as everybody waited, nothing was lost.
+                began: if still_falls && !is_confirmed {
+                    now
+                } else {
+                    probe.began
+                },
+                last: Stage {
+                    limit: self.limit,
+                    rate,
+                    centre,
+                },
                 stages: probe.stages + 1,
                 ..probe
             });
-            let below = ((self.limit - queue) * DEPTH)
-                .clamp(self.limit * DEEPEST, (self.limit - 1.0).max(1.0));
-            self.move_to(below.floor());
+            self.move_to(self.below(queue, is_refuted));
             self.restart_probe(now);
             return Some(Reason::Probe);
         }
         let baseline = match self.baseline {
             Some(mut baseline)
-                if (centre.mean - baseline.mean).abs()
-                    <= 3.0 * (baseline.variance + centre.variance).sqrt() =>
+                if baseline.is_confirmed
+                    && (centre.mean - baseline.mean).abs()
+                        <= 3.0 * (baseline.variance + centre.variance).sqrt() =>
             {
-                baseline.merge(centre);
-                baseline.is_confirmed = true;
+                baseline.follow(centre);
                 baseline
             }
-            _ => Baseline::of(centre, true),
+            _ => {
+                let mut baseline = Baseline::of(centre, true);
+                if fall.abs() < UNRESPONSIVE * whole_fall {
+                    baseline.merge(last.centre);
+                }
+                baseline
+            }
         };
         self.baseline = Some(baseline);
-        // What waited at the stage before, by what is known now.
-        let waited = probe.stage_rate * (probe.stage_mean - baseline.mean);
         let next = if is_above {
-            probe.back_to
-        } else if waited > 0.0 {
-            let served = (probe.stage_limit - waited).max(1.0);
-            served + TARGET * served.sqrt()
+            before.limit
         } else {
-            probe.stage_limit
+            // What waited at the stage before, by what is known now; and if that cannot be told
+            // from nobody, at the limit before the probe.
+            let (waited, error) = last.waited(&baseline);
+            let (stage, waited) = if is_confirmed || waited > 2.0 * error {
+                (last, waited)
+            } else {
+                (before, before.waited(&baseline).0)
+            };
+            if waited > 0.0 {
+                let served = (stage.limit - waited).max(1.0);
+                served + TARGET * served.sqrt()
+            } else {
+                stage.limit
+            }
         };
-        self.move_to(next.min(probe.back_to).max(self.limit));
-        let pause = if rate * baseline.variance.sqrt() > target / 4.0 {
+        self.move_to(next.min(before.limit).max(self.limit));
+        let is_vague = rate * baseline.variance.sqrt() > target / 4.0;
+        let pause = if is_vague || baseline.is_leaning() {
             PROBE_SHARE_VAGUE
         } else {
             PROBE_SHARE
         };
+        self.probed_at = self.limit;
         self.probe_due = now + now.since(probe.began) * pause;
         self.phase = Phase::Steady;
         self.clear = 0;

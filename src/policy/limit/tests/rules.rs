@@ -74,6 +74,31 @@ fn a_loss_of_a_call_sent_under_a_higher_limit_is_of_an_earlier_epoch() {
 }
 
 #[test]
+fn a_refusal_of_a_lone_call_costs_a_tenth_and_those_right_after_it_more() {
+    for (name, mut limit) in all() {
+        let mut seen = vec![limit.limit()];
+        for call in 0..4 {
+            let lone = Sample::new(Signal::Loss, at(call * 100), 1, limit.limit());
+            limit.record(&lone, at(call * 100 + 50));
+            seen.push(limit.limit());
+        }
+        assert_eq!(seen, [64, 57, 46, 27, 13], "{name}");
+    }
+}
+
+#[test]
+fn a_refusal_with_half_the_limit_in_flight_tells_where_the_ceiling_is() {
+    for (name, mut limit) in all() {
+        limit.record(&Sample::new(Signal::Loss, at(0), 32, 64), at(50));
+        assert_eq!(limit.limit(), 28, "{name}: a tenth below 32");
+    }
+    for (name, mut limit) in all() {
+        limit.record(&Sample::new(Signal::Loss, at(0), 31, 64), at(50));
+        assert_eq!(limit.limit(), 57, "{name}: a tenth below 64");
+    }
+}
+
+#[test]
 fn a_fast_refusal_or_failure_never_raises_the_limit() {
     for signal in [Signal::Loss, Signal::Failure, Signal::Neutral] {
         for (name, mut limit) in all() {

@@ -54,6 +54,77 @@ fn vegas_finds_the_capacity_of_a_queueing_server_and_follows_it_within_two_secon
 }
 
 #[test]
+fn a_start_far_above_the_capacity_comes_down_to_it() {
+    for max in [200, 1_000] {
+        for servers in [8, 15, 50] {
+            let mut server = Server::new(servers, uneven());
+            let bounds = Bounds::new(1..=max).and_then(|bounds| bounds.starting_at(200));
+            let mut limit = SizedVegas::new(bounds.expect("it is valid"));
+            server.run(&mut limit, MANY, 40 * SECOND);
+            let limits = trajectory(&mut server, &mut limit, MANY, 60);
+            let ratio = mean(&limits) / servers as f64;
+            assert!(
+                (1.0..1.6).contains(&ratio),
+                "{servers} of {max}: {limits:?}"
+            );
+        }
+    }
+}
+
+#[test]
+fn at_a_few_servers_the_line_is_short_too() {
+    for (servers, longest) in [(1, 3.0), (2, 2.2), (4, 1.8)] {
+        let mut server = Server::new(servers, uneven());
+        let mut limit = SizedVegas::default();
+        server.run(&mut limit, MANY, 100 * SECOND);
+        let limits = trajectory(&mut server, &mut limit, MANY, 200);
+        let ratio = mean(&limits) / servers as f64;
+        assert!((1.0..longest).contains(&ratio), "{servers}: {ratio}");
+    }
+}
+
+#[test]
+fn a_server_that_slowly_becomes_slower_is_not_starved() {
+    let mut server = Server::new(50, uneven());
+    let mut limit = SizedVegas::default();
+    server.run(&mut limit, MANY, 60 * SECOND);
+    let mut limits = Vec::new();
+    for percent in 100..=300 {
+        server.service = uneven()
+            .map(|ms| Duration::from_millis(ms) * percent / 100)
+            .collect();
+        limits.extend(trajectory(&mut server, &mut limit, MANY, 1));
+    }
+    let ratio = mean(&limits) / 50.0;
+    assert!((0.95..1.3).contains(&ratio), "{ratio}: {limits:?}");
+}
+
+#[test]
+fn a_few_servers_that_become_many_are_found_within_a_minute() {
+    let mut server = Server::new(5, uneven());
+    let mut limit = SizedVegas::default();
+    server.run(&mut limit, MANY, 60 * SECOND);
+    server.servers = 200;
+    server.run(&mut limit, MANY, 60 * SECOND);
+    assert!(limit.limit() >= 180, "{}", limit.limit());
+}
+
+#[test]
+fn where_a_ceiling_is_gone_slow_start_finds_the_next() {
+    let algorithms: [Box<dyn LimitAlgorithm>; 2] =
+        [Box::new(Aimd::default()), Box::new(SizedVegas::default())];
+    for mut limit in algorithms {
+        let mut server = Server::new(10, uneven());
+        server.queue = 0;
+        server.run(&mut limit, MANY, 30 * SECOND);
+        assert!((9..=11).contains(&limit.limit()), "{}", limit.limit());
+        server.servers = 80;
+        server.run(&mut limit, MANY, 15 * SECOND);
+        assert!(limit.limit() >= 72, "{}", limit.limit());
+    }
+}
+
+#[test]
 fn a_saturated_server_is_used_to_99_percent() {
     let mut server = Server::new(50, uneven());
     let mut limit = SizedVegas::default();
@@ -194,7 +265,7 @@ fn trajectories_are_as_they_were() {
         rounded(&limits)
     });
     let expected: [&[usize]; 3] = [
-        &[70, 45, 45, 50, 60, 60, 30, 20, 20, 25, 25, 25],
+        &[65, 45, 40, 50, 55, 55, 50, 20, 25, 25, 25, 25],
         &[50, 50, 50, 50, 50, 50, 20, 20, 20, 20, 20, 20],
         &[10, 15, 30, 65, 65, 130, 115, 100, 85, 75, 65, 60],
     ];
