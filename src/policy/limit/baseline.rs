@@ -111,9 +111,9 @@ mod tests {
             for _ in 0..4 {
                 moved.follow(centre(1.0 + side * 0.15, 0.1, 100.0));
             }
-            assert!(moved.is_leaning(), "{moved:?}");
-            assert!((moved.mean - 1.0) * side > 0.07, "{moved:?}");
-            assert!(moved.count <= 200.0, "{moved:?}");
+            // Two thirds of the way, where a mean over all calls would make a third.
+            assert!((moved.mean - 1.0) * side > 0.1, "{moved:?}");
+            assert!(moved.count <= 500.0, "{moved:?}");
         }
     }
 }
