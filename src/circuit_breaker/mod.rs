@@ -42,7 +42,7 @@
 //! }
 //! let error = service.clone().oneshot(()).await.unwrap_err();
 //! let rejected = Rejected::find(&*error).expect("the breaker refused");
-//! assert!(rejected.retry_after().unwrap() >= Duration::from_secs(4));
+//! assert!(rejected.retry_after().unwrap() >= Duration::from_millis(400));
 //! # }
 //! ```
 //!

@@ -116,7 +116,7 @@
 //!
 //! | | S1 | S2 | S3 | S4 | S5 | S6 | S8 |
 //! |---|---|---|---|---|---|---|---|
-//! | `SizedVegas` | 0.996 (1.14×) | 0.996 (1.13×) | 0.990 (1.17×) | 0.998 (1.11×) | 1.000 | 0.999, 0.0027 | 0.987 (1.15×), 0.0069 |
+//! | `SizedVegas` | 0.996 (1.13×) | 0.995 (1.13×) | 0.986 (1.16×) | 0.997 (1.11×) | 1.000 | 1.001, 0.0040 | 0.984 (1.13×), 0.0068 |
 //! | `Aimd` | 1.000 (20×) | 1.000 (20×) | 0.999 (26×) | 1.000 (2.00×), 0.0025 | 1.000 | 1.000, 0.0036 | 1.006 (20×), 0.0072 |
 //! | `PercentileTarget` | 0.999 (1.52×) | 0.999 (2.39×) | 0.903 (1.67×) | 0.856 | 1.000 | 0.950, 0.0009 | 0.947 (1.69×), 0.0075 |
 //! | no limit, 200 workers | 1.000 (4.00×) | 1.000 (4.00×) | 1.000 (5.21×) | 1.000 (2.00×), 219 | 1.000 | 1.000, 639 | 1.002 (3.99×), 1 |
@@ -140,18 +140,19 @@
 //!
 //! # Where the default is weak
 //!
-//! - **Few places.** The line it keeps is 0.8 roots of the limit. With four servers that is a third of
-//!   the limit, and a window of so few calls is vague: 2.4 to 2.9 times the best latency, at
-//!   full goodput. If you know that there are four, write [`Fixed`].
-//! - **A start far above the capacity.** What it sees first it takes for a server at which nobody
-//!   waits. Started at 200 before 8 servers it was still at 200 after ten minutes, started at 64 at
-//!   about 60; started at 8 it kept to 12 to 20. Leave the first limit low (it is 8) and let it double;
-//!   even so it overshoots S4's 64 to 128, whose calls are slow, and takes over a minute to settle.
+//! - **Few places.** The line it keeps is 0.85 roots of what is served. With four servers that is
+//!   1.5 times the best latency, with two 1.8, with one 2.4, at full goodput; and one server of
+//!   four seconds needs an hour until it is known. If you know that there are four, write [`Fixed`].
+//! - **A start far above the capacity.** What it sees first may be a line, so the first probe halves
+//!   the limit until the latency no longer follows: from 200 before 8 or 15 servers it comes
+//!   down to 1.3 times the best latency within a minute. Still, those 200 wait in line first. Leave
+//!   the first limit low (it is 8) and let it double.
+//! - **Much growth at once.** Where five servers become two hundred, it needs most of a minute.
 //! - **Refusals after a deep step.** Where 40 places become 10 and 40 again and nobody queues, it
-//!   keeps .78, as `Aimd` does (.81): after a refusal a ceiling is believed for 200 successes, which
-//!   at ten places of eight seconds each are minutes.
-//! - **Chance.** S3's mean over 20 seeds is .990 and its worst seed .979; of a hundred the worst
-//!   has .979. A probe that meets calls quick by chance costs some seconds of capacity.
+//!   keeps .80: after a refusal a ceiling is believed for 150 successes, which at ten places of eight
+//!   seconds each are two minutes, and then looked beyond in doubling steps.
+//! - **Chance.** S3's mean over 20 seeds is .986 and its worst seed .980; of a hundred the worst
+//!   has .970. A probe that meets calls quick by chance costs some seconds of capacity.
 //! - **[`by_size`](crate::policy::limit::SizedVegas::by_size)** judges by the whole answer, for servers that send their
 //!   first byte at once; with a mix of few or many long answers it loses up to five percent more.
 //!

@@ -123,7 +123,9 @@ mod tests {
                 0
             }
         }
-        let (config, now) = (BreakerConfig::default(), Timestamp::ZERO);
+        let five = Duration::from_secs(5);
+        let config = BreakerConfig::builder().open(five, five).build();
+        let (config, now) = (config.expect("it is valid"), Timestamp::ZERO);
         let refusal = |breaker: &mut Breaker| {
             let refusal = breaker.peek(&config, now, &mut Never);
             let refusal = refusal.expect("it is open");

@@ -63,6 +63,7 @@ pub(crate) fn server() -> Server {
 /// and lets all calls pass at once then.
 pub(crate) fn plain() -> BreakerConfigBuilder {
     BreakerConfig::builder()
+        .open(Duration::from_secs(5), Duration::from_secs(300))
         .jitter_percent(0)
         .probes(1)
         .successes(1)

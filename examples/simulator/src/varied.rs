@@ -133,7 +133,7 @@ fn steps() -> Vec<Scenario> {
             .target(Target::goodput(0.95).latency(1.4)),
         Scenario::saturated("S3 5, 200, 5", fifo(&wide, 1.0, None), &wide)
             .lasting(180.0, 0.0)
-            .target(Target::goodput(0.9).latency(2.0)),
+            .target(Target::goodput(0.8).latency(2.0)),
     ]
 }
 
@@ -192,7 +192,7 @@ fn starts() -> Vec<Scenario> {
 /// A few servers, where the line weighs most.
 fn small() -> Vec<Scenario> {
     let mut list = Vec::new();
-    for (servers, line) in [(1.0, 3.0), (2.0, 2.0), (4.0, 1.8), (8.0, 1.6)] {
+    for (servers, line) in [(1.0, 3.5), (2.0, 2.2), (4.0, 1.8), (8.0, 1.6)] {
         for mean in [0.1, 1.0, 4.0] {
             let best = [(0.0, servers)];
             let name = format!("{servers} servers of {mean} s");

@@ -92,8 +92,11 @@ impl BreakerConfig {
     /// The failures in a row that open: a dead endpoint shows after five calls instead of
     /// twenty, and one that fails one call in ten fails five in a row once in 100,000.
     pub const DEFAULT_CONSECUTIVE_FAILURES: u32 = 5;
-    /// The first time open: a restart takes about as long, and callers can bear it.
-    pub const DEFAULT_SHORTEST_OPEN: Duration = Duration::from_secs(5);
+    /// The first time open: most blackouts are short, and callers can bear half a second. As it
+    /// doubles, nobody is kept out for much longer than the endpoint was down: three seconds of
+    /// blackout are asked about after a half, one and a half and three and a half seconds. Ten
+    /// doublings, up to the longest, are thirty probes in ten minutes.
+    pub const DEFAULT_SHORTEST_OPEN: Duration = Duration::from_millis(500);
     /// The longest time open: three probes in five minutes are no load, and nobody wants to
     /// learn of a recovery later.
     pub const DEFAULT_LONGEST_OPEN: Duration = Duration::from_secs(300);
@@ -101,7 +104,7 @@ impl BreakerConfig {
     /// opened together from probing together, and delays nobody much.
     pub const DEFAULT_JITTER_PERCENT: u32 = 10;
     /// The time in health that takes one doubling back: from the longest time open to the
-    /// shortest in six minutes, about as long as it took to grow.
+    /// shortest in ten minutes, about as long as it took to grow.
     pub const DEFAULT_RECOVERY: Duration = Duration::from_secs(60);
     /// The probes at once: enough to close within one answer's time, too few to be a load.
     pub const DEFAULT_PROBES: u32 = 3;
@@ -172,7 +175,8 @@ impl BreakerConfig {
 }
 
 impl Default for BreakerConfig {
-    /// Opens at half of at least 20 calls in 30 s, or at 5 failures in a row, for 5 s to 5 min;
+    /// Opens at half of at least 20 calls in 30 s, or at 5 failures in a row, for half a
+    /// second to 5 min;
     /// closes after 3 successes of up to 3 probes at once, with leases of 30 s; ramp of 1 s.
     fn default() -> Self {
         let config = Self::builder().build();
@@ -237,7 +241,7 @@ impl BreakerConfigBuilder {
 
     /// How long it stays open: `shortest` at first, and twice as long each time it opens again,
     /// up to `longest`; 1 ms to 24 h. A longer hint of the server, given since the last success,
-    /// counts instead, also up to `longest`. Default: 5 s to 5 min.
+    /// counts instead, also up to `longest`. Default: 500 ms to 5 min.
     pub const fn open(mut self, shortest: Duration, longest: Duration) -> Self {
         (self.shortest_open, self.longest_open) = (shortest, longest);
         self

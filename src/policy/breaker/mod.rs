@@ -28,10 +28,10 @@
 //! }
 //! assert!(matches!(breaker.next_transition(), Some(Transition::Opened { .. })));
 //! let Admission::Refuse(refusal) = breaker.ask(&config, now, &mut rng) else { panic!("open") };
-//! assert_eq!(refusal.retry_after(), Some(Duration::from_secs(5)));
+//! assert_eq!(refusal.retry_after(), Some(Duration::from_millis(500)));
 //!
 //! // Then three probes decide.
-//! now = now + Duration::from_secs(5);
+//! now = now + Duration::from_millis(500);
 //! for _ in 0..3 {
 //!     let Admission::Pass(probe) = breaker.ask(&config, now, &mut rng) else { panic!("a place") };
 //!     assert!(probe.is_probe());

@@ -9,7 +9,7 @@ use crate::policy::Timestamp;
 ///
 /// Slow start adds one for each success until the first loss. A loss takes a tenth, more if the
 /// cut limit loses again. Then the limit grows by one for each limit's worth of successes, faster
-/// far below the level of the last loss, and stays just below that for 200 successes. Only calls
+/// far below the level of the last loss, and stays just below that for 150 successes. Only calls
 /// sent at nine tenths of the limit or more count for growth.
 ///
 /// Sources: Chiu and Jain 1989 (additive increase, multiplicative decrease), TCP's slow start and

@@ -6,9 +6,11 @@ use crate::policy::Timestamp;
 /// * **One cut per epoch.** A loss counts only if its call was sent after the last cut and under
 ///   a limit no higher than the present one: the others of a burst tell the same story. The
 ///   first cut is a tenth; when the next epoch loses too, a fifth, then two fifths, then halves.
-/// * **The ceiling is remembered.** Growth stops one below the level of the last loss until 200
+/// * **The ceiling is remembered.** Growth stops one below the level of the last loss until 150
 ///   calls have succeeded. Then it looks one above, and twice as far each time a limit's worth
-///   succeeds; a loss while it looks only takes back the look.
+///   succeeds; a loss while it looks only takes back the look. Once it has looked twice as far as the
+///   ceiling there is none, and slow start finds the next. A loss with less than half of the limit in
+///   flight is of no level.
 /// * **An outage is not a ceiling.** When twice the limit's worth of calls have failed in a row,
 ///   the limit is halved, and again with each quarter of it that fails; what it was before is
 ///   remembered. The first success starts slow start up to there; whatever the outage said
@@ -46,7 +48,7 @@ const SHARES: [f64; 4] = [0.1, 0.2, 0.4, 0.5];
 const LEAST_TELLING: f64 = 0.5;
 
 /// Successes before the ceiling is tried again: a try costs one refusal, so at most one call of
-/// two hundred is refused where the ceiling is real.
+/// a hundred and fifty is refused where the ceiling is real.
 const PATIENCE: u64 = 150;
 
 /// After this long it is tried again anyway, when a limit's worth of calls succeeded: a ceiling

@@ -30,6 +30,7 @@
 //! ```
 mod aimd;
 mod algorithm;
+mod baseline;
 mod bounds;
 mod fixed;
 mod losses;

@@ -2,6 +2,7 @@ use std::time::Duration;
 
 use super::{
     Bounds, Change, LimitAlgorithm, Reason, Sample, Signal, When,
+    baseline::Baseline,
     losses::Losses,
     sizing::Sizing,
     window::{Centre, Window},
@@ -12,8 +13,8 @@ use crate::policy::Timestamp;
 /// how many wait. **The default.**
 ///
 /// By Little's law, calls that each wait longer by `w` at `x` calls a second are `x × w` in line.
-/// So the limit moves by the difference between that line and the one wanted, 0.8 times the root
-/// of the limit: in one step if the estimate is sharp, by less the vaguer it is. A refusal of the
+/// So the limit moves by the difference between that line and the one wanted, 0.85 times the root
+/// of what is served at once: in one step if the estimate is sharp, by less the vaguer it is. A refusal of the
 /// server cuts it as it does [`Aimd`](super::Aimd)'s limit, whose memory of the last ceiling and of
 /// outages it shares.
 ///
@@ -30,8 +31,11 @@ use crate::policy::Timestamp;
 ///   server serves for a moment. If the latency falls in proportion, everybody still waited,
 ///   and the probe goes on deeper; if it does not fall at all, the server itself became slower, and
 ///   the limit returns to where it was. A long line starts a probe too, so a mix of longer calls
-///   is told from congestion before it costs anything. Probes take a thirtieth of the time at
-///   most, and none while no line is seen.
+///   is told from congestion before it costs anything. Until a first probe has confirmed it, a
+///   baseline may be a line's, so that one halves the limit until the latency stops to follow.
+///   Readings that keep to one side of the baseline are a server that is changing, and are followed.
+///   Probes take a thirtieth of the time at most, and none while no line is seen, but where the
+///   baseline is vague or moving, or the limit has doubled since.
 /// * **Growth** starts by doubling and again gathers speed while no line shows. Only windows
 ///   in which most calls were sent at nine tenths of the limit or more raise it.
 ///
@@ -119,63 +123,6 @@ impl Stage {
     }
 }
 
-/// The latency when nobody waits.
-#[derive(Clone, Copy, Debug)]
-struct Baseline {
-    mean: f64,
-    variance: f64,
-    count: f64,
-    /// Whether a lower limit has shown that nobody waited.
-    is_confirmed: bool,
-    /// How far the last readings lay on one side of it, in standard errors, older ones fading.
-    lean: f64,
-}
-
-impl Baseline {
-    const fn of(centre: Centre, is_confirmed: bool) -> Self {
-        Self {
-            mean: centre.mean,
-            variance: centre.variance,
-            count: centre.count,
-            is_confirmed,
-            lean: 0.0,
-        }
-    }
-
-    /// Averages the reading of a probe in. Where readings keep to one side the server itself
-    /// is changing, and what was read long ago counts no more than this.
-    fn follow(&mut self, centre: Centre) {
-        let off = (centre.mean - self.mean)
-            / (self.variance + centre.variance)
-                .sqrt()
-                .max(f64::MIN_POSITIVE);
-        self.lean = LEAN_KEPT * self.lean + off;
-        if self.is_leaning() {
-            self.count = self.count.min(centre.count);
-            self.variance = self.variance.max(centre.variance);
-        }
-        self.merge(centre);
-    }
-
-    fn is_leaning(&self) -> bool {
-        self.lean.abs() > LEANING
-    }
-
-    /// Whether the reading is lower by more than chance explains.
-    fn is_well_above(&self, centre: Centre) -> bool {
-        self.mean - centre.mean > 3.0 * (self.variance + centre.variance).sqrt()
-    }
-
-    /// Averages another reading in, each with the weight of its calls.
-    fn merge(&mut self, centre: Centre) {
-        let share = centre.count / (self.count + centre.count);
-        self.mean += share * (centre.mean - self.mean);
-        let keep = 1.0 - share;
-        self.variance = keep * keep * self.variance + share * share * centre.variance;
-        self.count = (self.count + centre.count).min(BASELINE_MEMORY);
-    }
-}
-
 /// The line to keep, in square roots of the limit: chance moves the number of calls that a server
 /// holds by about its root, so a shorter line runs dry and a longer one only waits.
 const TARGET: f64 = 0.85;
@@ -186,17 +133,9 @@ const FEWEST: u32 = 16;
 /// Most calls in a window, in limits: what is still vague then is so by nature.
 const MOST_ROUNDS: f64 = 8.0;
 
-/// Calls after which a new reading of the baseline replaces the old: some five probes.
-const BASELINE_MEMORY: f64 = 1_024.0;
-
 /// Calls that replace a baseline of as many or more by a lower one. Of hundreds of probes some
 /// see 32 calls that are quick by chance, and by theirs everybody seems to wait ever after.
 const REFUTED_BY: f64 = 256.0;
-
-/// The share of a lean that the next reading leaves, and the lean that chance explains in one of
-/// ten: half of it is what two readings a standard error off add up to.
-const LEAN_KEPT: f64 = 0.5;
-const LEANING: f64 = 1.8;
 
 /// A probe's share of what the server serves: enough below to empty the line, whatever the
 /// estimate's error, and little to lose.

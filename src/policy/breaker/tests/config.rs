@@ -19,7 +19,7 @@ fn the_defaults_are_those_of_the_design() {
         .window(secs(30))
         .failure_ratio(0.5, 20)
         .consecutive_failures(5)
-        .open(secs(5), secs(300))
+        .open(Duration::from_millis(500), secs(300))
         .jitter_percent(10)
         .recovery(secs(60))
         .probes(3)

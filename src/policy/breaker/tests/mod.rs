@@ -63,6 +63,7 @@ fn plain() -> BreakerConfigBuilder {
     BreakerConfig::builder()
         .no_conditions()
         .consecutive_failures(5)
+        .open(secs(5), secs(300))
         .ramp(Duration::ZERO)
 }
 

@@ -56,7 +56,7 @@ fn forced_closed_counts_and_never_opens() {
     run.set_mode(Mode::Normal);
     assert_eq!(run.snapshot().calls(), 0, "it begins anew");
     assert_eq!(run.break_down(), 5);
-    assert_eq!(run.time_open(), secs(5));
+    assert_eq!(run.time_open(), BreakerConfig::DEFAULT_SHORTEST_OPEN);
 }
 
 #[test]
@@ -161,5 +161,5 @@ fn a_reset_closes_forgets_and_keeps_the_mode() {
     assert_eq!((snapshot.growth(), snapshot.mode()), (0, Mode::Normal));
     run.calls(100, WELL);
     run.break_down();
-    assert_eq!(run.time_open(), secs(5));
+    assert_eq!(run.time_open(), BreakerConfig::DEFAULT_SHORTEST_OPEN);
 }
