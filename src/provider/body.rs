@@ -159,6 +159,10 @@ impl<B: Body + fmt::Debug> fmt::Debug for ResponseBody<B> {
 // === impl Reading ===
 
 /// What is made of the bytes that pass.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "most bodies are read; a box would be an allocation for each"
+)]
 pub(super) enum Reading {
     /// Nothing, but that they end.
     Opaque(End),

@@ -106,8 +106,8 @@ impl Conduct for Metered {
 
     #[inline(never)]
     fn hear(held: &mut Held<Self>, readings: &Readings) {
-        held.inform(|Joint(tokens, _), (reservation, _), now| {
-            tokens.observe(reservation, readings, now);
+        held.inform(|joint, (reservation, _), now| {
+            joint.0.observe(reservation, readings, now);
         });
     }
 }

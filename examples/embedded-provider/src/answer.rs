@@ -62,6 +62,10 @@ impl Body for AnswerBody {
 }
 
 #[derive(Default)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "an answer is one of the last two nearly always"
+)]
 pub(crate) enum Answer {
     #[default]
     Ended,

@@ -171,6 +171,30 @@ impl Quota {
         in_flight: u64,
         now: Timestamp,
     ) -> Result<(), Refusal> {
+        self.check(needs, in_flight, now)?;
+        self.each(charge, |meter, amount| meter.charge(amount, now));
+        Ok(())
+    }
+
+    /// Takes what is left of `charge` for a call that was refused, and tells how long it has to
+    /// wait after that.
+    pub(crate) fn waste(
+        &mut self,
+        needs: PerDimension<u64>,
+        charge: PerDimension<u64>,
+        in_flight: u64,
+        now: Timestamp,
+    ) -> Option<Refusal> {
+        self.each(charge, |meter, amount| meter.waste(amount, now));
+        self.check(needs, in_flight, now).err()
+    }
+
+    fn check(
+        &self,
+        needs: PerDimension<u64>,
+        in_flight: u64,
+        now: Timestamp,
+    ) -> Result<(), Refusal> {
         let mut binding = None;
         for (meter, dimension, amount) in self.configured(needs) {
             let wait = meter.wait(amount, now);
@@ -193,13 +217,7 @@ impl Quota {
         {
             return Err(Refusal::InFlight { limit });
         }
-        self.each(charge, |meter, amount| meter.charge(amount, now));
         Ok(())
-    }
-
-    /// Takes what is left of `amounts`, for a refused call.
-    pub(crate) fn waste(&mut self, amounts: PerDimension<u64>, now: Timestamp) {
-        self.each(amounts, |meter, amount| meter.waste(amount, now));
     }
 
     /// Replaces what a call was charged by what it is charged now.

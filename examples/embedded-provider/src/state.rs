@@ -312,9 +312,10 @@ impl State {
         let charged = rule.at_admission(&call.tokens);
         let (needs, charge) = (rule.needs(charged), charged.per_dimension());
         let in_flight = scope.counters.in_flight;
-        if let Err(refusal) = scope.quota.admit(needs, charge, in_flight, now) {
+        if let Err(mut refusal) = scope.quota.admit(needs, charge, in_flight, now) {
             if rule.counts_refused() {
-                scope.quota.waste(charge, now);
+                let after = scope.quota.waste(needs, charge, in_flight, now);
+                refusal = after.unwrap_or(refusal);
             }
             return Err(Problem::refused(refusal, call.model, &shared.clock));
         }

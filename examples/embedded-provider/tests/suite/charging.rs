@@ -85,6 +85,13 @@ async fn openai_charges_the_larger_of_prompt_and_maximum_and_its_refusals_take_w
         let large = Ask { max: 250, ..ASK };
         assert_eq!(large.status(&provider).await, 429);
         assert_eq!(small.status(&provider).await, after, "{rule:?}");
+        if rule == OpenAi {
+            let (_, headers, _) = large.send(&provider).await;
+            assert_eq!(
+                headers["retry-after"], "60",
+                "what it took is not promised to it"
+            );
+        }
         tokio::time::advance(MINUTE).await;
         assert_eq!(small.status(&provider).await, 200, "nothing is owed");
     }
