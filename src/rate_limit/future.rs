@@ -10,7 +10,7 @@ use tower_service::Service;
 
 use super::handle::Metered;
 use crate::{
-    admit::{self, CallFuture, Conduct, Entry, Held, Joint},
+    admit::{self, CallFuture, Conduct, Entry, Held},
     error::BoxError,
     outcome::Ending,
     policy::Readings,

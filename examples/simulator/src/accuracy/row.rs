@@ -3,7 +3,10 @@
 use std::time::Duration;
 
 use embedded_provider::{ChargingRule, LimitHeaders, Limits};
-use tower_relay::policy::{Quota, Unit};
+use tower_relay::{
+    policy::{Quota, Unit},
+    provider::Profile,
+};
 
 /// In whose words the client asks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,10 +61,24 @@ impl Row {
         }
     }
 
+    /// Who the client takes the provider for.
+    pub(super) fn profile(&self) -> Profile {
+        match self.charging {
+            ChargingRule::Anthropic => Profile::anthropic(),
+            ChargingRule::OpenAi => Profile::openai(),
+            ChargingRule::Azure => Profile::azure_openai(),
+            ChargingRule::Gemini => Profile::gemini(),
+            ChargingRule::Bedrock => Profile::bedrock(),
+            ChargingRule::Groq => Profile::groq(),
+            ChargingRule::Mistral => Profile::mistral(),
+            _ => Profile::generic(),
+        }
+    }
+
     /// What the client is configured with.
-    pub(super) fn quota(&self) -> Option<Quota> {
+    pub(super) fn quota(&self) -> Quota {
         if self.knowledge == Knowledge::Headers {
-            return None;
+            return Quota::learned();
         }
         let mut builder = Quota::builder();
         let limits = &self.limits;
@@ -83,7 +100,7 @@ impl Row {
         if let Some(amount) = limits.tokens_per_minute {
             builder = builder.tokens_per_minute(amount);
         }
-        Some(builder.build().expect("the limits of all rows are valid"))
+        builder.build().expect("the limits of all rows are valid")
     }
 }
 

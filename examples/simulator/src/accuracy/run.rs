@@ -5,7 +5,7 @@ use std::{cell::RefCell, rc::Rc, time::Duration};
 use bytes::Bytes;
 use embedded_provider::{Latency, Provider, ProviderService, Scope};
 use fastrand::Rng;
-use http::{HeaderName, Request, Response};
+use http::{Request, Response};
 use http_body::Body;
 use http_body_util::{BodyExt, Full};
 use tokio::{
@@ -16,7 +16,7 @@ use tokio::{
 use tower::{Layer, Service, ServiceExt};
 use tower_relay::{
     error::BoxError,
-    http::{Credential, Http, stack},
+    http::stack,
     key_rotation::{self, KeyPool, Source},
 };
 
@@ -164,17 +164,10 @@ fn client(
 > + Clone
 + use<> {
     let mut scope = key_rotation::Scope::new(SCOPE).key("a1", Source::value(KEY));
-    if let Some(quota) = row.quota() {
-        scope = scope.quota(quota);
-    }
+    scope = scope.quota(row.quota());
     let pool = KeyPool::builder().scope(scope).build();
     let pool = pool.expect("one scope with one key");
-    let credential = match row.format {
-        Format::Anthropic => Credential::header(Http, HeaderName::from_static("x-api-key")),
-        Format::Gemini => Credential::header(Http, HeaderName::from_static("x-goog-api-key")),
-        Format::OpenAi | Format::Bedrock => Credential::bearer(Http),
-    };
-    stack(pool, credential).layer(provider)
+    stack(pool, row.profile()).layer(provider)
 }
 
 async fn work<S, B>(service: S, format: Format, mut rng: Rng, end: Instant, seen: Rc<RefCell<Seen>>)
