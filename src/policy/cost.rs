@@ -183,6 +183,40 @@ impl Cost {
     }
 }
 
+/// What many calls have cost together, refunds taken off. It wraps around, so that only what lies
+/// between two of them means anything.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Tally {
+    amounts: [u64; SLOTS],
+}
+
+impl Tally {
+    pub(super) fn add(&mut self, cost: &Cost) {
+        for (mine, theirs) in self.amounts.iter_mut().zip(cost.amounts) {
+            *mine = mine.wrapping_add(theirs);
+        }
+    }
+
+    pub(super) fn sub(&mut self, cost: &Cost) {
+        for (mine, theirs) in self.amounts.iter_mut().zip(cost.amounts) {
+            *mine = mine.wrapping_sub(theirs);
+        }
+    }
+
+    /// How much of `unit` has been added since it was `earlier`, negative if more was taken off.
+    pub(super) const fn since(&self, earlier: &Self, unit: Unit) -> i64 {
+        match unit.slot {
+            Slot::Own(slot) => {
+                let (now, then) = (self.amounts[slot as usize], earlier.amounts[slot as usize]);
+                now.wrapping_sub(then) as i64
+            }
+            Slot::AllTokens => self
+                .since(earlier, Unit::INPUT_TOKENS)
+                .saturating_add(self.since(earlier, Unit::OUTPUT_TOKENS)),
+        }
+    }
+}
+
 impl fmt::Debug for Cost {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         const NAMES: [&str; SLOTS] = [

@@ -26,6 +26,7 @@ mod error;
 pub mod limit;
 pub mod pool;
 mod quota;
+mod readings;
 mod retry;
 mod rng;
 mod timestamp;
@@ -38,6 +39,7 @@ pub use self::{
     cost::{Cost, Unit},
     error::{CostTooLarge, InvalidConfig},
     quota::{Quota, QuotaBuilder},
+    readings::{Reading, Readings},
     retry::{Attempts, Charge, Decision, Reason, RetryPolicy, RetryPolicyBuilder},
     rng::Rng,
     timestamp::Timestamp,

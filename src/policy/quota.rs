@@ -3,9 +3,13 @@ use std::{num::NonZeroUsize, time::Duration};
 use super::{InvalidConfig, Unit, nanos};
 
 /// The longest period: leap years fit, and exact arithmetic cannot overflow.
-const LONGEST_PERIOD: Duration = Duration::from_secs(400 * 24 * 3600);
+pub(super) const LONGEST_PERIOD: Duration = Duration::from_secs(400 * 24 * 3600);
 /// More slack than this would be a burst by another name.
 const LONGEST_SLACK: Duration = Duration::from_secs(1);
+
+/// A margin above this would be another quota.
+const LARGEST_MARGIN: u16 = 500;
+const PER_MILLE: u64 = 1_000;
 
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
@@ -36,12 +40,15 @@ const HOUR: Duration = Duration::from_secs(3600);
 ///
 /// A continuous limit is **paced** until [`burst`](QuotaBuilder::burst) says otherwise: idle
 /// time saves up no more than the largest single cost seen so far, so the provider never sees a
-/// burst that it has not been said to allow.
+/// burst that it has not been said to allow, or has shown to: see
+/// [`TokenBucket::observe`](super::TokenBucket::observe).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Quota {
     limits: Vec<Limit>,
     max_in_flight: Option<NonZeroUsize>,
     slack: u64,
+    /// Whether limits are learned that are not here.
+    learns: bool,
 }
 
 /// One dimension: `amount` of `unit` in `period` nanoseconds.
@@ -50,6 +57,8 @@ pub(super) struct Limit {
     pub(super) unit: Unit,
     pub(super) amount: u64,
     pub(super) period: u64,
+    /// The period as it was said; `period` is longer where there is a margin.
+    pub(super) nominal: u64,
     pub(super) shape: Shape,
 }
 
@@ -73,6 +82,32 @@ impl Quota {
             bursts: Vec::new(),
             max_in_flight: None,
             slack: Self::DEFAULT_SLACK,
+            margin: 0,
+            learns: false,
+        }
+    }
+
+    /// A quota of which nothing is known but what the server shows: see
+    /// [`QuotaBuilder::learn`].
+    ///
+    /// ```
+    /// use tower_relay::policy::{Cost, Quota, Timestamp, TokenBucket};
+    ///
+    /// let mut bucket = TokenBucket::new(&Quota::learned(), Timestamp::ZERO);
+    /// let sent = (0..200).take_while(|_| {
+    ///     let is_ready = bucket.is_ready(&Cost::REQUEST, Timestamp::ZERO);
+    ///     bucket.take(&Cost::REQUEST, Timestamp::ZERO);
+    ///     is_ready
+    /// });
+    /// assert_eq!(sent.count(), 8);
+    /// ```
+    #[must_use]
+    pub const fn learned() -> Self {
+        Self {
+            limits: Vec::new(),
+            max_in_flight: None,
+            slack: nanos(Self::DEFAULT_SLACK),
+            learns: true,
         }
     }
 
@@ -98,7 +133,7 @@ impl Quota {
             }
             _ => false,
         };
-        self.max_in_flight.is_none() && self.limits.iter().all(alike)
+        !self.learns && self.max_in_flight.is_none() && self.limits.iter().all(alike)
     }
 
     /// This quota with the burst of `unit` set.
@@ -115,7 +150,13 @@ impl Quota {
             limits: Vec::new(),
             max_in_flight: None,
             slack: nanos(Self::DEFAULT_SLACK),
+            learns: false,
         }
+    }
+
+    /// Whether limits are learned that are not here.
+    pub(super) const fn learns(&self) -> bool {
+        self.learns
     }
 
     pub(super) fn limits(&self) -> &[Limit] {
@@ -131,6 +172,8 @@ pub struct QuotaBuilder {
     bursts: Vec<(Unit, u64)>,
     max_in_flight: Option<usize>,
     slack: Duration,
+    margin: u16,
+    learns: bool,
 }
 
 impl QuotaBuilder {
@@ -194,6 +237,7 @@ impl QuotaBuilder {
             unit,
             amount,
             period: nanos(period),
+            nominal: nanos(period),
             shape: Shape::Window {
                 resets_in: nanos(resets_in),
             },
@@ -228,18 +272,59 @@ impl QuotaBuilder {
         self
     }
 
+    /// Keeps this many thousandths of every limit back, at most 500. Default: 0.
+    ///
+    /// For servers that show no limits. No two clocks run alike: at 0 a client that always has
+    /// work is refused for good by a server whose clock is slower by any amount, as often as it is
+    /// slower. What 10 keeps back, a hundredth, is more than any clock in order is off. Where the
+    /// server shows what is left, [`TokenBucket::observe`](super::TokenBucket::observe) needs none.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tower_relay::policy::{Cost, Quota, Timestamp, TokenBucket};
+    ///
+    /// let quota = Quota::builder().requests_per_minute(60).margin_per_mille(200).build()?;
+    /// let mut bucket = TokenBucket::new(&quota, Timestamp::ZERO);
+    /// bucket.take(&Cost::REQUEST, Timestamp::ZERO);
+    /// let next = bucket.ready_at(&Cost::REQUEST)?;
+    /// assert_eq!(next.since(Timestamp::ZERO), Duration::from_millis(1_250));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub const fn margin_per_mille(mut self, thousandths: u16) -> Self {
+        self.margin = thousandths;
+        self
+    }
+
+    /// Learns limits that are not in this quota from what the server shows of them, and keeps
+    /// them. Default: only units that the quota limits are corrected, because headers may speak
+    /// of somebody else's limits.
+    ///
+    /// Until the first answer that shows a limit, calls are kept to 8 at once and 8 per second;
+    /// a server that has shown nothing for a minute of calls shows nothing, and there is then no
+    /// limit but those of the quota.
+    pub const fn learn(mut self) -> Self {
+        self.learns = true;
+        self
+    }
+
     /// The quota.
     ///
     /// # Errors
     ///
     /// [`InvalidConfig`] if a limit, burst or period is zero, a period is above 400 days, the
-    /// slack above a second, a burst names a unit without a continuous limit, a limit is given
-    /// twice, or nothing is limited at all.
+    /// slack above a second, the margin above a half, a burst names a unit without a continuous
+    /// limit, a limit is given twice, or nothing is limited and nothing to be learned at all.
     pub fn build(self) -> Result<Quota, InvalidConfig> {
         let mut limits: Vec<Limit> = Vec::with_capacity(self.limits.len());
+        if self.margin > LARGEST_MARGIN {
+            return Err(InvalidConfig::new(
+                "margin_per_mille",
+                format!("{} is above the most allowed, 500", self.margin),
+            ));
+        }
         for &(field, limit) in &self.limits {
             check(field, &limit)?;
-            let same = |l: &Limit| (l.unit, l.period) == (limit.unit, limit.period);
+            let same = |l: &Limit| (l.unit, l.nominal) == (limit.unit, limit.nominal);
             if limits.iter().any(same) {
                 return Err(InvalidConfig::new(
                     field,
@@ -260,7 +345,7 @@ impl QuotaBuilder {
                     ),
                 ));
             }
-            limits.push(limit);
+            limits.push(limit.with_margin(self.margin));
         }
         for &(unit, amount) in &self.bursts {
             apply_burst(&mut limits, unit, amount)?;
@@ -275,7 +360,7 @@ impl QuotaBuilder {
             Some(limit) => limit,
             None => None,
         };
-        if limits.is_empty() && max_in_flight.is_none() {
+        if limits.is_empty() && max_in_flight.is_none() && !self.learns {
             return Err(InvalidConfig::new(
                 "quota",
                 "nothing is limited; add at least one limit, such as requests_per_minute",
@@ -291,6 +376,7 @@ impl QuotaBuilder {
             limits,
             max_in_flight,
             slack: nanos(self.slack),
+            learns: self.learns,
         })
     }
 
@@ -305,9 +391,30 @@ impl QuotaBuilder {
             unit,
             amount,
             period: nanos(period),
+            nominal: nanos(period),
             shape: Shape::Continuous { burst: None },
         };
         self.limits.push((field, limit));
+        self
+    }
+}
+
+impl Limit {
+    /// This limit with so many thousandths kept back, at most 500: a longer period, or less in a
+    /// window.
+    fn with_margin(mut self, thousandths: u16) -> Self {
+        let kept = PER_MILLE - u64::from(thousandths);
+        let share = |of: u64, by: u64| u128::from(of) * u128::from(by);
+        match self.shape {
+            Shape::Continuous { .. } => {
+                let period = share(self.nominal, PER_MILLE).div_ceil(u128::from(kept));
+                self.period = u64::try_from(period).expect("at most twice 400 days");
+            }
+            Shape::Window { .. } => {
+                let amount = share(self.amount, kept) / u128::from(PER_MILLE);
+                self.amount = u64::try_from(amount.max(1)).expect("no more than before");
+            }
+        }
         self
     }
 }

@@ -5,6 +5,10 @@ use super::{
     quota::{Limit, Shape},
 };
 
+mod truth;
+
+use self::truth::Truth;
+
 /// A settlement leaves no more debt than drains in this many periods. A report of more is a
 /// mistake of whoever reports, and must not lock the limiter for good.
 const MOST_DEBT_PERIODS: i128 = 60;
@@ -36,8 +40,13 @@ const MOST_DEBT_PERIODS: i128 = 60;
 /// ```
 #[derive(Clone, Debug)]
 pub struct TokenBucket {
+    /// The quota's own, then what the server has shown.
     dimensions: Vec<Dimension>,
     slack: u64,
+    /// What is needed to hear the server; none until it is heard or is to be.
+    truth: Option<Box<Truth>>,
+    /// The last change of the quota: answers to calls from before it decide nothing.
+    since: Option<Timestamp>,
 }
 
 /// What a call has taken from a [`TokenBucket`], to be settled or refunded once.
@@ -74,14 +83,15 @@ impl TokenBucket {
     /// A full bucket for `quota`; each window resets as long after `now` as the quota says.
     #[must_use]
     pub fn new(quota: &Quota, now: Timestamp) -> Self {
-        Self {
-            dimensions: quota
-                .limits()
-                .iter()
-                .map(|limit| Dimension::new(limit, now))
-                .collect(),
+        let limits = quota.limits().iter();
+        let mut bucket = Self {
+            dimensions: limits.map(|limit| Dimension::new(limit, now)).collect(),
             slack: nanos(quota),
-        }
+            truth: None,
+            since: None,
+        };
+        bucket.set_learning(quota.learns(), now);
+        bucket
     }
 
     /// The instant from which `cost` is affordable if nothing else is taken before; in the
@@ -137,10 +147,12 @@ impl TokenBucket {
         for dimension in &mut self.dimensions {
             dimension.take(cost, at, now, self.slack);
         }
-        Reservation {
-            cost: *cost,
-            at: now,
-        }
+        let at = if self.truth.is_some() {
+            self.record(cost, now)
+        } else {
+            now
+        };
+        Reservation { cost: *cost, at }
     }
 
     /// Replaces a reservation by what was really used: the difference is refunded or charged,
@@ -154,6 +166,9 @@ impl TokenBucket {
     pub fn settle(&mut self, reservation: Reservation, used: &Cost, now: Timestamp) {
         for dimension in &mut self.dimensions {
             dimension.settle(&reservation, used, now);
+        }
+        if let Some(truth) = &mut self.truth {
+            truth.settle(&reservation, used);
         }
     }
 
@@ -196,9 +211,12 @@ impl TokenBucket {
     /// Changes the quota at `now`. What has been spent stays spent: in the dimension of the same
     /// unit and period, or, for a continuous dimension of a new period, as much as in the most
     /// spent continuous one of its unit. Other dimensions begin full, and windows reset when the
-    /// new quota says, counted from `now`.
+    /// new quota says, counted from `now`. What the server has shown of units that count stays; what
+    /// it shows in answers to calls from before decides nothing.
     pub fn set_quota(&mut self, quota: &Quota, now: Timestamp) {
-        let old = std::mem::take(&mut self.dimensions);
+        let shown = self.shown();
+        let mut old = std::mem::take(&mut self.dimensions);
+        let shown = old.split_off(old.len() - shown);
         self.slack = nanos(quota);
         self.dimensions = quota
             .limits()
@@ -215,6 +233,8 @@ impl TokenBucket {
                 )
             })
             .collect();
+        self.keep_shown(shown, now);
+        self.set_learning(quota.learns(), now);
     }
 }
 
@@ -241,8 +261,11 @@ struct Dimension {
     restored: Timestamp,
     /// Window: the instant at which `spent` becomes zero.
     resets_at: Timestamp,
-    /// The largest cost taken so far, the capacity of a paced dimension.
+    /// The largest cost taken or burst shown so far, the capacity of a paced dimension.
     largest: u64,
+    /// Whether the server has shown it. What does not fit is then for the server to refuse: it is
+    /// let through when nothing is spent.
+    is_shown: bool,
 }
 
 impl Dimension {
@@ -258,6 +281,7 @@ impl Dimension {
             restored: now,
             resets_at: now + Duration::from_nanos(resets_in),
             largest: 1,
+            is_shown: false,
         }
     }
 
@@ -275,15 +299,24 @@ impl Dimension {
     fn capacity(&self, cost: u64) -> u64 {
         match self.limit.shape {
             Shape::Continuous { burst: None } => self.largest.max(cost),
-            Shape::Continuous { burst: Some(burst) } => burst,
-            Shape::Window { .. } => self.limit.amount,
+            Shape::Continuous { burst: Some(burst) } => self.at_least(burst, cost),
+            Shape::Window { .. } => self.at_least(self.limit.amount, cost),
         }
+    }
+
+    #[inline]
+    fn at_least(&self, capacity: u64, cost: u64) -> u64 {
+        if self.is_shown && cost > capacity {
+            return cost;
+        }
+        capacity
     }
 
     /// The most that could ever be taken at once.
     #[inline]
     fn most(&self) -> u64 {
         match self.limit.shape {
+            _ if self.is_shown => u64::MAX,
             Shape::Continuous { burst: Some(burst) } => burst,
             _ => self.limit.amount,
         }
@@ -451,7 +484,7 @@ impl Dimension {
 
     /// Whether `limit` is this dimension's own, possibly with other numbers.
     fn is_over_same(&self, limit: &Limit) -> bool {
-        (self.limit.unit, self.limit.period) == (limit.unit, limit.period)
+        (self.limit.unit, self.limit.nominal) == (limit.unit, limit.nominal)
             && matches!(self.limit.shape, Shape::Window { .. })
                 == matches!(limit.shape, Shape::Window { .. })
     }

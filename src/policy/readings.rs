@@ -1,0 +1,232 @@
+use std::time::Duration;
+
+use super::{Unit, nanos, quota::LONGEST_PERIOD};
+
+/// How many limits one answer can show.
+const MOST: usize = 4;
+/// No quota is larger; what claims to be is a mistake.
+const LARGEST: u64 = 1_000_000_000_000_000;
+
+/// What one answer shows of one of the server's limits.
+///
+/// ```
+/// use std::time::Duration;
+/// use tower_relay::policy::{Reading, Unit};
+///
+/// let reading = Reading::new(Unit::INPUT_TOKENS, Duration::from_secs(60))
+///     .limit(400_000)
+///     .remaining(16_000)
+///     .rounded_to(1_000);
+/// assert_eq!(reading.bounds(), (15_500, 16_500));
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub struct Reading {
+    unit: Unit,
+    /// In nanoseconds; zero if that is not known.
+    period: u64,
+    /// Zero if that is not known.
+    limit: u64,
+    remaining: u64,
+    rounding: u64,
+    /// In nanoseconds, of a window; zero where the limit refills.
+    resets_in: u64,
+}
+
+impl Reading {
+    /// A reading of the limit of `unit` over `period`, at most 400 days; zero is a period that is
+    /// not known, which only the one limit of its unit can be.
+    ///
+    /// Until more is said nothing remains, in a limit that refills.
+    pub const fn new(unit: Unit, period: Duration) -> Self {
+        let period = if period.as_nanos() > LONGEST_PERIOD.as_nanos() {
+            0
+        } else {
+            nanos(period)
+        };
+        Self {
+            unit,
+            period,
+            limit: 0,
+            remaining: 0,
+            rounding: 1,
+            resets_in: 0,
+        }
+    }
+
+    /// What a period grants. Zero and more than 10¹⁵ make no sense and are not known.
+    pub const fn limit(mut self, limit: u64) -> Self {
+        self.limit = if limit > LARGEST { 0 } else { limit };
+        self
+    }
+
+    /// What is left after the call that this answers, at most 10¹⁵.
+    pub const fn remaining(mut self, remaining: u64) -> Self {
+        self.remaining = if remaining > LARGEST {
+            LARGEST
+        } else {
+            remaining
+        };
+        self
+    }
+
+    /// The server rounds what is left to the nearest multiple of this. Default: 1, whole units,
+    /// rounded down.
+    pub const fn rounded_to(mut self, units: u64) -> Self {
+        self.rounding = if units == 0 { 1 } else { units };
+        self
+    }
+
+    /// The limit is a window, which is whole again after this time and does not refill before.
+    pub const fn resets_in(mut self, wait: Duration) -> Self {
+        self.resets_in = nanos(wait);
+        if self.resets_in == 0 {
+            self.resets_in = 1;
+        }
+        self
+    }
+
+    /// What is metered.
+    #[must_use]
+    pub const fn unit(&self) -> Unit {
+        self.unit
+    }
+
+    /// The period of the limit, if it is known.
+    #[must_use]
+    pub const fn period(&self) -> Option<Duration> {
+        match self.period {
+            0 => None,
+            period => Some(Duration::from_nanos(period)),
+        }
+    }
+
+    /// The least and the most that can be left, in whole units.
+    #[must_use]
+    pub const fn bounds(&self) -> (u64, u64) {
+        let half = self.rounding / 2;
+        (
+            self.remaining.saturating_sub(half),
+            self.remaining.saturating_add(half),
+        )
+    }
+
+    pub(super) const fn period_nanos(&self) -> Option<u64> {
+        match self.period {
+            0 => None,
+            period => Some(period),
+        }
+    }
+
+    pub(super) const fn amount(&self) -> Option<u64> {
+        match self.limit {
+            0 => None,
+            limit => Some(limit),
+        }
+    }
+
+    pub(super) const fn window(&self) -> Option<u64> {
+        match self.resets_in {
+            0 => None,
+            wait => Some(wait),
+        }
+    }
+}
+
+/// What one answer shows of the server's limits: up to four of them, without allocation.
+///
+/// ```
+/// use std::time::Duration;
+/// use tower_relay::policy::{Reading, Readings, Unit};
+///
+/// assert!(Readings::NONE.is_empty());
+/// let minute = Duration::from_secs(60);
+/// let requests = Reading::new(Unit::REQUESTS, minute).limit(50).remaining(49);
+/// let readings = Readings::NONE.with(requests);
+/// assert_eq!(readings.iter().collect::<Vec<_>>(), [&requests]);
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub struct Readings {
+    shown: [Option<Reading>; MOST],
+    is_refusal: bool,
+}
+
+impl Readings {
+    /// Nothing is shown.
+    pub const NONE: Self = Self {
+        shown: [None; MOST],
+        is_refusal: false,
+    };
+
+    /// These and another. A fifth is not taken.
+    pub const fn with(mut self, reading: Reading) -> Self {
+        let mut place = 0;
+        while place < MOST {
+            if self.shown[place].is_none() {
+                self.shown[place] = Some(reading);
+                return self;
+            }
+            place += 1;
+        }
+        self
+    }
+
+    /// These, shown with the refusal of a call for a limit on the rate.
+    pub const fn of_refusal(mut self) -> Self {
+        self.is_refusal = true;
+        self
+    }
+
+    /// Whether nothing is shown.
+    #[must_use]
+    #[inline]
+    pub const fn is_empty(&self) -> bool {
+        self.shown[0].is_none()
+    }
+
+    /// What is shown, in the order of [`with`](Self::with).
+    pub fn iter(&self) -> impl Iterator<Item = &Reading> {
+        self.shown.iter().flatten()
+    }
+
+    pub(super) const fn is_refusal(&self) -> bool {
+        self.is_refusal
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MINUTE: Duration = Duration::from_secs(60);
+
+    #[test]
+    fn what_makes_no_sense_is_not_known() {
+        let reading = Reading::new(Unit::REQUESTS, MINUTE).limit(0);
+        assert_eq!(reading.amount(), None);
+        assert_eq!(reading.limit(u64::MAX).amount(), None);
+        assert_eq!(reading.remaining(u64::MAX).bounds(), (LARGEST, LARGEST));
+        assert_eq!(Reading::new(Unit::REQUESTS, Duration::MAX).period(), None);
+        assert_eq!(reading.rounded_to(0).bounds(), (0, 0));
+    }
+
+    #[test]
+    fn rounding_widens_what_can_be_left_and_never_below_nothing() {
+        let reading = Reading::new(Unit::TOKENS, MINUTE).rounded_to(1_000);
+        assert_eq!(reading.bounds(), (0, 500));
+        assert_eq!(reading.remaining(3_000).bounds(), (2_500, 3_500));
+        let most = reading.rounded_to(u64::MAX).remaining(u64::MAX);
+        assert_eq!(most.bounds().0, 0);
+    }
+
+    #[test]
+    fn a_fifth_reading_is_not_taken() {
+        let one = Reading::new(Unit::REQUESTS, MINUTE);
+        let full = (0..5).fold(Readings::NONE, |all, n| all.with(one.remaining(n)));
+        let left: Vec<_> = full.iter().map(|reading| reading.bounds().0).collect();
+        assert_eq!(left, [0, 1, 2, 3]);
+        assert!(!full.is_refusal());
+        assert!(full.of_refusal().is_refusal());
+    }
+}

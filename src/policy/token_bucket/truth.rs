@@ -1,0 +1,604 @@
+//! What the server shows of its own books, and what follows for ours.
+//!
+//! Beside the quota's own dimensions a bucket keeps one for each limit that the server has shown:
+//! as large as the server's, taken from and settled like all others, so that it does what the
+//! server's does as long as nobody else uses the limit, the clocks run alike and both charge
+//! alike. Where they differ, what remains after a call tells by how much: the level that follows
+//! from it now is what remained, refilled since the call was sent, less what has been taken since.
+//! Nothing that is in flight is counted twice, because it is in both levels, and no error is
+//! corrected twice, because it is the present level that is corrected.
+
+use std::time::Duration;
+
+use super::{Cost, Dimension, Limit, Reservation, Shape, Timestamp, TokenBucket, Unit};
+use crate::policy::{Reading, Readings, cost::Tally};
+
+/// Before anything is known: no quota that is worth a queue is smaller, and an answer of a second
+/// says more before many are sent.
+const START: u64 = 8;
+const START_PERIOD: u64 = 1_000_000_000;
+/// A server that has shown nothing by then shows nothing: slow answers take as long.
+const START_LASTS: Duration = Duration::from_secs(60);
+/// The least level kept is this part of a limit: the clocks may differ by 1 %, and what is known is
+/// as old as an answer takes, up to half a minute and more. It costs no rate, for nothing is lost
+/// that waits in the server's bucket; in the smallest limits it must be less than the 3 % that
+/// may be lost where that is full.
+const RESERVE_SHARE: i128 = 40;
+/// Good news is believed by this part: the next answer brings more of it, and may bring less.
+const LOOSENED_SHARE: i128 = 8;
+/// What a server can make us keep.
+const MOST_MIRRORS: usize = 8;
+/// Calls whose place in the books is kept, 64 bytes each.
+const MOST_MARKS: usize = 1_024;
+
+/// What is needed to hear the server.
+#[derive(Clone, Debug)]
+pub(super) struct Truth {
+    learns: bool,
+    /// One for each dimension that the server has shown, in their order.
+    mirrors: Vec<Mirror>,
+    start: Start,
+    history: History,
+}
+
+/// Whether the last dimension is the cautious one before anything is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Start {
+    Waiting,
+    /// Calls have been sent since.
+    Until(Timestamp),
+    Over,
+}
+
+/// What is known of a dimension that the server has shown.
+#[derive(Clone, Copy, Debug)]
+struct Mirror {
+    /// Whether its level follows from an answer, and not from what may have been sent unheard.
+    is_sure: bool,
+    /// When the call was sent whose answer last tightened it: the answers to earlier ones bring no
+    /// good news.
+    tightened_by: Timestamp,
+    /// When the call was sent whose answer named the limit.
+    limited_by: Timestamp,
+    /// When a burst that the limit has room for was refused.
+    disproved: Timestamp,
+}
+
+/// What had been charged when a call was sent.
+#[derive(Clone, Copy, Debug)]
+struct Mark {
+    at: Timestamp,
+    charged: Tally,
+    is_heard: bool,
+}
+
+#[derive(Clone, Debug, Default)]
+struct History {
+    is_on: bool,
+    marks: Vec<Mark>,
+    charged: Tally,
+    /// The instant of the last mark: no two have the same.
+    last: Timestamp,
+}
+
+/// What is known of the instant at which a call was sent.
+#[derive(Clone, Copy, Debug)]
+enum Found {
+    /// Up to it this much had been charged.
+    Exactly(Tally, bool),
+    /// No more than this.
+    AtMost(Tally),
+    Unknown,
+}
+
+// === impl TokenBucket ===
+
+impl TokenBucket {
+    /// Hears what the server shows in its answer to the call of `reservation`, and says whether
+    /// that changed anything. To be told as soon as the answer begins, once for each call.
+    ///
+    /// What the server shows is a bound beside the quota's own, which is never passed: a limit that
+    /// is lower than the quota's holds, a higher one does not. Heard are readings of units that the
+    /// quota limits, and all of them where it [learns](super::QuotaBuilder::learn).
+    ///
+    /// - *Bad news counts at once.* If less remains than there should, somebody else has used it,
+    ///   the server's clock is slower or it charges more: the whole difference is taken off.
+    ///   Nothing is done within what rounding leaves open, but near zero the lower end is taken,
+    ///   less a fortieth of the limit, which stays in reserve against all that is not known yet.
+    /// - *Good news counts by an eighth* of the difference for each answer, but not from answers to
+    ///   calls that were sent before the one that brought the last bad news.
+    /// - *A paced dimension learns the burst* that the server has shown to be left, and no more.
+    ///   A [refusal](Readings::of_refusal) although enough remains in all limits shown says that such bursts are
+    ///   not taken after all, and halves them.
+    ///
+    /// The answer to a call from before the last [`set_quota`](Self::set_quota) decides nothing.
+    /// Of a call that more than some hundred others have followed, less is known, and only what
+    /// is certain counts.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tower_relay::policy::{Cost, Quota, Reading, Readings, Timestamp, TokenBucket, Unit};
+    ///
+    /// let mut bucket = TokenBucket::new(&Quota::learned(), Timestamp::ZERO);
+    /// let call = bucket.take(&Cost::REQUEST, Timestamp::ZERO);
+    /// let in_flight = bucket.take(&Cost::REQUEST, Timestamp::ZERO);
+    ///
+    /// let minute = Duration::from_secs(60);
+    /// let reading = Reading::new(Unit::REQUESTS, minute).limit(60).remaining(30);
+    /// let heard = Timestamp::ZERO + Duration::from_secs(5);
+    /// bucket.observe(&call, &Readings::NONE.with(reading), heard);
+    /// // Five more by now, less the one in flight.
+    /// assert_eq!(bucket.available(Unit::REQUESTS, heard), Some(34));
+    /// # drop(in_flight);
+    /// ```
+    pub fn observe(&mut self, reservation: &Reservation, seen: &Readings, now: Timestamp) -> bool {
+        let own = self.dimensions.len() - self.shown();
+        let at = reservation.at;
+        let learns = self.truth.as_ref().is_some_and(|truth| truth.learns);
+        let is_heard = |seen: &Reading| learns || self.is_limited(own, seen.unit());
+        let is_stale = self.since.is_some_and(|since| at <= since);
+        if is_stale || !seen.iter().any(is_heard) {
+            return false;
+        }
+        let mut truth = self.truth.take().unwrap_or_default();
+        let found = truth.history.find(at);
+        let mut is_changed = false;
+        for reading in seen.iter() {
+            if learns || self.is_limited(own, reading.unit()) {
+                is_changed |= truth.hear(&mut self.dimensions, reading, at, found, now);
+            }
+        }
+        let is_left = |seen: &Reading| seen.bounds().0 >= reservation.cost.get(seen.unit()).max(1);
+        if seen.is_refusal() && seen.iter().all(is_left) {
+            is_changed |= truth.disprove(&mut self.dimensions, at, now);
+        }
+        truth.history.set_heard(at);
+        truth.history.is_on = true;
+        self.truth = Some(truth);
+        is_changed
+    }
+
+    fn is_limited(&self, own: usize, unit: Unit) -> bool {
+        self.dimensions[..own]
+            .iter()
+            .any(|dim| dim.limit.unit == unit)
+    }
+
+    /// How many of the last dimensions are not the quota's own.
+    pub(super) fn shown(&self) -> usize {
+        self.truth.as_ref().map_or(0, |truth| truth.dimensions())
+    }
+
+    /// Takes back what the server has shown, under another quota.
+    pub(super) fn keep_shown(&mut self, shown: Vec<Dimension>, now: Timestamp) {
+        self.dimensions.extend(shown);
+        let last = match &mut self.truth {
+            Some(truth) => truth.history.forget(),
+            None => now,
+        };
+        self.since = Some(last.max(now));
+    }
+
+    /// Begins or ends to learn of units that the quota does not limit.
+    pub(super) fn set_learning(&mut self, learns: bool, now: Timestamp) {
+        if !learns {
+            self.end_learning();
+            return;
+        }
+        let truth = self.truth.get_or_insert_default();
+        truth.history.is_on = true;
+        if std::mem::replace(&mut truth.learns, true) || !truth.mirrors.is_empty() {
+            return;
+        }
+        let limit = Limit {
+            unit: Unit::REQUESTS,
+            amount: START,
+            period: START_PERIOD,
+            nominal: START_PERIOD,
+            shape: Shape::Continuous { burst: Some(START) },
+        };
+        self.dimensions.push(Dimension::shown(&limit, now));
+        truth.start = Start::Waiting;
+    }
+
+    /// Keeps what is shown of units that the quota limits.
+    fn end_learning(&mut self) {
+        let own = self.dimensions.len() - self.shown();
+        let Some(truth) = &mut self.truth else {
+            return;
+        };
+        truth.learns = false;
+        if std::mem::replace(&mut truth.start, Start::Over) != Start::Over {
+            self.dimensions.pop();
+        }
+        let (limits, shown) = self.dimensions.split_at(own);
+        let is_limited = |unit| limits.iter().any(|dimension| dimension.limit.unit == unit);
+        let is_kept: Vec<_> = shown
+            .iter()
+            .map(|shown| is_limited(shown.limit.unit))
+            .collect();
+        let mut kept = is_kept.iter();
+        truth.mirrors.retain(|_| *kept.next().unwrap_or(&false));
+        let mut kept = limits
+            .iter()
+            .map(|_| &true)
+            .chain(&is_kept)
+            .copied()
+            .collect::<Vec<_>>()
+            .into_iter();
+        self.dimensions.retain(|_| kept.next().unwrap_or(false));
+    }
+
+    /// Notes a call of this cost, and says when it is sent as far as the books are concerned: no
+    /// two calls at the same instant.
+    #[inline(never)]
+    pub(super) fn record(&mut self, cost: &Cost, now: Timestamp) -> Timestamp {
+        let truth = self.truth.as_mut().expect("asked where there is one");
+        match truth.start {
+            Start::Waiting => truth.start = Start::Until(now + START_LASTS),
+            Start::Until(end) if now >= end => {
+                truth.start = Start::Over;
+                truth.history.is_on = false;
+                self.dimensions.pop();
+            }
+            _ => {}
+        }
+        truth.history.record(cost, now)
+    }
+}
+
+// === impl Truth ===
+
+impl Default for Truth {
+    fn default() -> Self {
+        Self {
+            learns: false,
+            mirrors: Vec::new(),
+            start: Start::Over,
+            history: History::default(),
+        }
+    }
+}
+
+impl Truth {
+    fn dimensions(&self) -> usize {
+        self.mirrors.len() + usize::from(self.start != Start::Over)
+    }
+
+    pub(super) fn settle(&mut self, reservation: &Reservation, used: &Cost) {
+        self.history.charged.sub(&reservation.cost);
+        self.history.charged.add(used);
+    }
+
+    fn hear(
+        &mut self,
+        dimensions: &mut Vec<Dimension>,
+        reading: &Reading,
+        at: Timestamp,
+        found: Found,
+        now: Timestamp,
+    ) -> bool {
+        let own = dimensions.len() - self.dimensions();
+        let Some(place) = self.place(&dimensions[own..], reading) else {
+            let Some(mirrored) = self.mirror(&dimensions[..own], reading, at, found, now) else {
+                return false;
+            };
+            if self.start != Start::Over {
+                dimensions.pop();
+                self.start = Start::Over;
+            }
+            dimensions.push(mirrored);
+            self.mirrors.push(Mirror {
+                is_sure: !matches!(found, Found::Unknown),
+                tightened_by: at,
+                limited_by: at,
+                disproved: Timestamp::ZERO,
+            });
+            self.prove(dimensions, own, self.mirrors.len() - 1, reading, at);
+            return true;
+        };
+        let (mirror, dimension) = (&mut self.mirrors[place], &mut dimensions[own + place]);
+        let mut is_changed = false;
+        if let Some(limit) = reading.amount().filter(|_| at > mirror.limited_by) {
+            if limit != dimension.limit.amount {
+                dimension.set_limit(limit, now);
+                mirror.limited_by = at;
+                is_changed = true;
+            }
+        }
+        is_changed |= match found {
+            Found::Exactly(charged, is_heard) => {
+                let taken = self.history.charged.since(&charged, dimension.limit.unit);
+                mirror.correct(dimension, reading, at, (taken, !is_heard), now)
+            }
+            Found::AtMost(charged) => {
+                let taken = self.history.charged.since(&charged, dimension.limit.unit);
+                mirror.correct(dimension, reading, at, (taken, false), now)
+            }
+            Found::Unknown => false,
+        };
+        self.prove(dimensions, own, place, reading, at);
+        is_changed
+    }
+
+    /// Which of the dimensions shown a reading is of.
+    fn place(&self, shown: &[Dimension], reading: &Reading) -> Option<usize> {
+        let is_it = |dimension: &Dimension| {
+            let period = reading.period_nanos();
+            dimension.limit.unit == reading.unit()
+                && period.is_none_or(|period| period == dimension.limit.nominal)
+        };
+        let mut places = (0..self.mirrors.len()).filter(|&at| is_it(&shown[at]));
+        let place = places.next()?;
+        (reading.period().is_some() || places.next().is_none()).then_some(place)
+    }
+
+    /// The dimension that the first reading of a limit shows, if that says enough.
+    fn mirror(
+        &self,
+        own: &[Dimension],
+        reading: &Reading,
+        at: Timestamp,
+        found: Found,
+        now: Timestamp,
+    ) -> Option<Dimension> {
+        if self.mirrors.len() >= MOST_MIRRORS {
+            return None;
+        }
+        let unit = reading.unit();
+        let of_unit = || own.iter().filter(|dimension| dimension.limit.unit == unit);
+        let nominal = reading.period_nanos().or_else(|| {
+            let is_said = self.mirrors.is_empty() && of_unit().count() == 1;
+            is_said.then(|| of_unit().map(|dimension| dimension.limit.nominal).next())?
+        })?;
+        let same = of_unit().find(|dimension| dimension.limit.nominal == nominal);
+        let amount = reading.amount();
+        let amount = amount.or_else(|| same.map(|dimension| dimension.limit.amount))?;
+        let shape = match reading.window() {
+            Some(wait) => Shape::Window {
+                resets_in: wait.min(nominal),
+            },
+            None => Shape::Continuous {
+                burst: Some(amount),
+            },
+        };
+        let limit = Limit {
+            unit,
+            amount,
+            period: nominal,
+            nominal,
+            shape,
+        };
+        let mut mirrored = Dimension::shown(&limit, now);
+        let low = i128::from(reading.bounds().0) * mirrored.token();
+        let level = match found {
+            Found::Exactly(charged, _) | Found::AtMost(charged) => {
+                let taken = self.history.charged.since(&charged, unit);
+                mirrored.level_since(low, at, taken, now)
+            }
+            // Whatever of the unit has been spent may have been sent since.
+            Found::Unknown => {
+                let spent = of_unit().map(|dimension| dimension.tokens_spent(now)).max();
+                low - spent.unwrap_or(0).min(i128::from(amount)) * mirrored.token()
+            }
+        };
+        mirrored.set_level(level);
+        Some(mirrored)
+    }
+
+    /// Lets paced dimensions of the quota save up what the server has shown to be left.
+    fn prove(
+        &self,
+        dimensions: &mut [Dimension],
+        own: usize,
+        place: usize,
+        reading: &Reading,
+        at: Timestamp,
+    ) {
+        let shown = &dimensions[own + place];
+        let Shape::Continuous { burst: Some(burst) } = shown.limit.shape else {
+            return;
+        };
+        let (unit, nominal) = (shown.limit.unit, shown.limit.nominal);
+        let proven = reading.bounds().0.min(burst);
+        if at < self.mirrors[place].disproved {
+            return;
+        }
+        for dimension in &mut dimensions[..own] {
+            if (dimension.limit.unit, dimension.limit.nominal) == (unit, nominal) {
+                dimension.largest = dimension.largest.max(proven);
+            }
+        }
+    }
+
+    /// A burst was refused that every limit shown has room for: once for all that were sent
+    /// together.
+    fn disprove(&mut self, dimensions: &mut [Dimension], at: Timestamp, now: Timestamp) -> bool {
+        let own = dimensions.len() - self.dimensions();
+        let mut is_changed = false;
+        for place in 0..self.mirrors.len() {
+            let (mirror, dimension) = (&mut self.mirrors[place], &mut dimensions[own + place]);
+            if at < mirror.disproved {
+                continue;
+            }
+            mirror.disproved = now;
+            let Shape::Continuous { burst: Some(burst) } = dimension.limit.shape else {
+                continue;
+            };
+            let burst = (burst / 2).max(1);
+            dimension.advance(now);
+            let level = dimension.level();
+            dimension.limit.shape = Shape::Continuous { burst: Some(burst) };
+            dimension.set_level(level);
+            let unit = dimension.limit.unit;
+            for dimension in &mut dimensions[..own] {
+                if dimension.limit.unit == unit {
+                    dimension.largest = dimension.largest.min(burst);
+                }
+            }
+            is_changed = true;
+        }
+        is_changed
+    }
+}
+
+// === impl Mirror ===
+
+impl Mirror {
+    /// Brings the level nearer to what follows from a reading, of a call since which so much has
+    /// been taken; up only if that `is_news`.
+    fn correct(
+        &mut self,
+        dimension: &mut Dimension,
+        reading: &Reading,
+        at: Timestamp,
+        (taken, is_news): (i64, bool),
+        now: Timestamp,
+    ) -> bool {
+        dimension.advance(now);
+        let mut reserve = i128::from(dimension.limit.amount) * dimension.token() / RESERVE_SHARE;
+        if dimension.is_window() {
+            if at < dimension.restored {
+                // It is about a window that is over.
+                return false;
+            }
+            if let Some(wait) = reading.window().filter(|_| is_news) {
+                dimension.resets_at = now + Duration::from_nanos(wait.min(dimension.limit.nominal));
+            }
+            reserve = 0;
+        }
+        let token = dimension.token();
+        let (low, high) = reading.bounds();
+        let (least, most) = (i128::from(low) * token, (i128::from(high) + 1) * token);
+        let is_near_zero = least <= reserve + 2 * i128::from(high - low) * token;
+        let highest = if is_near_zero { least - reserve } else { most };
+        let highest = dimension.level_since(highest, at, taken, now);
+        let level = dimension.level();
+        if level > highest {
+            dimension.set_level(highest);
+            self.tightened_by = self.tightened_by.max(at);
+            self.is_sure = true;
+            return true;
+        }
+        let lowest = dimension.level_since(least - reserve, at, taken, now);
+        let is_older = at <= self.tightened_by && self.is_sure;
+        if !is_news || is_older || level >= lowest || dimension.restored > at {
+            return false;
+        }
+        let whole = lowest - level;
+        let part = (whole / LOOSENED_SHARE).max(whole.min(token));
+        let gain = if self.is_sure { part } else { whole };
+        self.is_sure = true;
+        dimension.set_level(level + gain);
+        true
+    }
+}
+
+// === impl Dimension ===
+
+impl Dimension {
+    /// What the server shows is right for calls from before, too.
+    fn shown(limit: &Limit, now: Timestamp) -> Self {
+        let mut shown = Self::new(limit, now);
+        shown.is_shown = true;
+        shown.restored = Timestamp::ZERO;
+        shown
+    }
+
+    const fn is_window(&self) -> bool {
+        matches!(self.limit.shape, Shape::Window { .. })
+    }
+
+    /// What is left, in units of [`token`](Self::token), as of the last change.
+    fn level(&self) -> i128 {
+        i128::from(self.capacity(0)) * self.token() - self.spent
+    }
+
+    fn set_level(&mut self, level: i128) {
+        self.spent = (i128::from(self.capacity(0)) * self.token() - level).max(0);
+    }
+
+    /// The level now if it was `level` at `at` and so much has been taken since.
+    fn level_since(&self, level: i128, at: Timestamp, taken: i64, now: Timestamp) -> i128 {
+        let refilled = match self.limit.shape {
+            Shape::Continuous { .. } => {
+                let elapsed = now.as_nanos().saturating_sub(at.as_nanos());
+                i128::from(elapsed) * i128::from(self.limit.amount)
+            }
+            Shape::Window { .. } => 0,
+        };
+        let level = level + refilled - i128::from(taken) * self.token();
+        level.min(i128::from(self.capacity(0)) * self.token())
+    }
+
+    /// The server grants another amount; what is left of it stays, as far as it fits.
+    fn set_limit(&mut self, amount: u64, now: Timestamp) {
+        self.advance(now);
+        let level = self.level();
+        if let Shape::Continuous { burst: Some(burst) } = &mut self.limit.shape {
+            let is_whole = *burst == self.limit.amount;
+            *burst = if is_whole { amount } else { amount.min(*burst) };
+        }
+        self.limit.amount = amount;
+        self.set_level(level);
+    }
+}
+
+// === impl History ===
+
+impl History {
+    fn record(&mut self, cost: &Cost, now: Timestamp) -> Timestamp {
+        if !self.is_on {
+            return now;
+        }
+        let next = Timestamp::from_nanos(self.last.as_nanos().saturating_add(1));
+        let at = now.max(next);
+        self.last = at;
+        self.charged.add(cost);
+        if self.marks.len() == MOST_MARKS {
+            self.thin_out();
+        }
+        self.marks.push(Mark {
+            at,
+            charged: self.charged,
+            is_heard: false,
+        });
+        at
+    }
+
+    /// Forgets every second mark of the older half: the older, the fewer are left.
+    fn thin_out(&mut self) {
+        let half = self.marks.len() / 2;
+        let mut place = 0;
+        self.marks.retain(|_| {
+            place += 1;
+            place > half || place % 2 == 0
+        });
+    }
+
+    /// What is known of a call's place in the books.
+    fn find(&self, at: Timestamp) -> Found {
+        let place = self.marks.partition_point(|mark| mark.at < at);
+        match self.marks.get(place) {
+            Some(mark) if mark.at == at => Found::Exactly(mark.charged, mark.is_heard),
+            Some(mark) if place > 0 => Found::AtMost(mark.charged),
+            _ => Found::Unknown,
+        }
+    }
+
+    fn set_heard(&mut self, at: Timestamp) {
+        let place = self.marks.partition_point(|mark| mark.at < at);
+        if let Some(mark) = self.marks.get_mut(place).filter(|mark| mark.at == at) {
+            mark.is_heard = true;
+        }
+    }
+
+    /// Forgets all marks, and says when the last was set.
+    fn forget(&mut self) -> Timestamp {
+        self.marks.clear();
+        self.last
+    }
+}
+
+#[cfg(test)]
+mod tests;
