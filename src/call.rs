@@ -26,7 +26,7 @@ use crate::key_rotation::Key;
 use crate::{
     error::BoxError,
     outcome::{Idempotency, Outcome},
-    policy::Cost,
+    policy::{Cost, Readings},
     protocol::{Guard, Protocol},
 };
 
@@ -308,6 +308,11 @@ impl<Req, Res, P: Protocol<Req, Res>> Protocol<Call<Req>, Res> for Noted<P> {
 
     fn annotate(&self, response: &mut Res, outcome: Outcome) {
         self.inner.annotate(response, outcome);
+    }
+
+    #[inline]
+    fn readings(&self, response: &Res) -> Readings {
+        self.inner.readings(response)
     }
 }
 

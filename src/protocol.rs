@@ -12,7 +12,7 @@ use crate::key_rotation::Key;
 use crate::{
     error::{BoxError, KeyFailed, Rejected},
     outcome::{Effect, Ending, Idempotency, Outcome, Usage, Verdict},
-    policy::Cost,
+    policy::{Cost, Readings},
 };
 
 /// What a layer holds on behalf of an admitted call.
@@ -125,6 +125,15 @@ pub trait Protocol<Req, Res> {
         classify(result.map(drop))
     }
 
+    /// What a response, of a success or a failure, shows of the server's quotas, by which layers
+    /// that keep some correct theirs. Pure, without allocation, called when the response begins by
+    /// every layer that keeps a quota. Default: nothing is shown.
+    #[inline]
+    fn readings(&self, response: &Res) -> Readings {
+        let _ = response;
+        Readings::NONE
+    }
+
     /// Writes an outcome beside a failed response for the layers outside. Default: nothing.
     fn annotate(&self, response: &mut Res, outcome: Outcome) {
         let _ = (response, outcome);
@@ -208,6 +217,11 @@ macro_rules! pass_on {
 
         fn annotate(&self, response: &mut Res, outcome: Outcome) {
             self.inner.annotate(response, outcome);
+        }
+
+        #[inline]
+        fn readings(&self, response: &Res) -> Readings {
+            self.inner.readings(response)
         }
     };
     (@cost) => {

@@ -570,7 +570,11 @@ impl<R: Resource> Held<R> {
 
     /// Tells the resource something of the call before its end, then serves all whom that lets
     /// in.
-    #[cfg(any(feature = "key-rotation", feature = "adaptive-concurrency"))]
+    #[cfg(any(
+        feature = "rate-limit",
+        feature = "key-rotation",
+        feature = "adaptive-concurrency"
+    ))]
     pub(crate) fn inform<T>(
         &mut self,
         tell: impl FnOnce(&mut R, &mut R::Grant, Timestamp) -> T,

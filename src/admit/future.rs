@@ -14,6 +14,7 @@ use crate::{
     clock,
     error::{BoxError, Rejected},
     outcome::{Completeness, Effect, Ending, Outcome, Verdict},
+    policy::Readings,
     protocol::{self, Guard, Protocol},
 };
 
@@ -39,6 +40,15 @@ pub(crate) trait Conduct: Resource + Sized {
         request: &mut Req,
     ) {
         let _ = (held, protocol, request);
+    }
+
+    /// Whether it keeps a quota that the server knows better.
+    const HEARS: bool = false;
+
+    /// Hears what the answer shows of the server's quotas, before [`learn`](Self::learn).
+    #[inline]
+    fn hear(held: &mut Held<Self>, readings: &Readings) {
+        let _ = (held, readings);
     }
 
     /// Hears how the call went when that is known, and says what that means to the layers
@@ -274,6 +284,9 @@ fn answer<Req, Res, P: Protocol<Req, Res>, R: Conduct>(
     response: &mut Res,
 ) {
     let outcome = protocol.classify(Ok(response));
+    if R::HEARS {
+        hear(held, protocol, response, outcome);
+    }
     if let Some(outcome) = R::learn(held, &outcome) {
         protocol.annotate(response, outcome);
     }
@@ -282,6 +295,27 @@ fn answer<Req, Res, P: Protocol<Req, Res>, R: Conduct>(
         held.finish(Spent::Nothing, None);
     }
     held.answered(outcome.verdict());
+}
+
+/// Tells the resource what the answer shows of the server's quotas.
+// Inlined, so that a protocol that knows nothing of them costs nothing.
+#[inline(always)]
+fn hear<Req, Res, P: Protocol<Req, Res>, R: Conduct>(
+    held: &mut Held<R>,
+    protocol: &P,
+    response: &Res,
+    outcome: Outcome,
+) {
+    let readings = protocol.readings(response);
+    if !readings.is_empty() {
+        R::hear(
+            held,
+            &match outcome.verdict() {
+                Verdict::Throttled => readings.of_refusal(),
+                _ => readings,
+            },
+        );
+    }
 }
 
 /// Releases the guard of a call that failed without a response.

@@ -9,7 +9,7 @@ use crate::{
     error::BoxError,
     key_rotation::Key,
     outcome::{Idempotency, Outcome},
-    policy::Cost,
+    policy::{Cost, Readings},
     protocol::{Guard, Protocol},
 };
 
@@ -186,6 +186,11 @@ impl<B, Res, P: Protocol<Request<B>, Res>> Protocol<Request<B>, Res> for Credent
 
     fn annotate(&self, response: &mut Res, outcome: Outcome) {
         self.inner.annotate(response, outcome);
+    }
+
+    #[inline]
+    fn readings(&self, response: &Res) -> Readings {
+        self.inner.readings(response)
     }
 }
 

@@ -13,7 +13,7 @@ use crate::{
     admit::{self, CallFuture, Conduct, Entry, Held},
     error::{BoxError, KeyFailed},
     outcome::{Advice, Ending, Outcome},
-    policy::pool::Absorbed,
+    policy::{Readings, pool::Absorbed},
     protocol::{Guard, Protocol},
 };
 
@@ -97,6 +97,7 @@ impl Guard for Permit {
 impl Conduct for Pooled {
     const LAYER: &'static str = "key rotation";
     const LEARNS: bool = true;
+    const HEARS: bool = true;
 
     type Permit = Permit;
 
@@ -112,6 +113,11 @@ impl Conduct for Pooled {
         request: &mut Req,
     ) {
         protocol.authorize(request, held.grant().key());
+    }
+
+    #[cold]
+    fn hear(held: &mut Held<Self>, readings: &Readings) {
+        held.inform(|pooled, picked, now| pooled.hear(picked, readings, now));
     }
 
     /// Whoever absorbs a hint owns the wait: what failed here says when this very call can be

@@ -3,7 +3,7 @@ use crate::{
     admit::{Claim, Joint, Limiter, Resource, Spent, Tokens},
     outcome::{Outcome, Verdict},
     policy::{
-        Cost, Rng, Timestamp,
+        Cost, Readings, Rng, Timestamp,
         pool::{self, Absorbed, Ask, Change, Pick, Pool, Settlement, Transition, Unservable},
     },
 };
@@ -123,6 +123,15 @@ impl Pooled {
             limiter.record(place, outcome, now);
         }
         absorbed
+    }
+
+    /// Tells the policy what the answer shows of the quotas of the key's scope. That of the whole
+    /// is not the server's.
+    pub(super) fn hear(&mut self, picked: &Picked, readings: &Readings, now: Timestamp) {
+        let Place::Taken((key, _)) = &self.taken[picked.place as usize] else {
+            unreachable!("who is picked has a place");
+        };
+        self.joint.0.policy.observe(&key.pick, readings, now);
     }
 
     #[inline]

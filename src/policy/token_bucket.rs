@@ -66,6 +66,11 @@ impl Reservation {
         Self { cost, at }
     }
 
+    /// When it was taken.
+    pub(super) const fn at(&self) -> Timestamp {
+        self.at
+    }
+
     /// What was reserved.
     #[must_use]
     pub const fn cost(&self) -> &Cost {
@@ -195,6 +200,11 @@ impl TokenBucket {
     pub fn headroom(&self, now: Timestamp) -> u32 {
         let shares = self.dimensions.iter().map(|dim| dim.headroom(now));
         shares.min().unwrap_or(MILLION)
+    }
+
+    /// Whether nothing limits it, at least not yet.
+    pub(super) const fn is_unlimited(&self) -> bool {
+        self.dimensions.is_empty()
     }
 
     /// The instant at which nothing is left spent if nothing more is taken: from then on the

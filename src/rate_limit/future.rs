@@ -10,9 +10,10 @@ use tower_service::Service;
 
 use super::handle::Metered;
 use crate::{
-    admit::{self, CallFuture, Conduct, Entry},
+    admit::{self, CallFuture, Conduct, Entry, Held, Joint},
     error::BoxError,
     outcome::Ending,
+    policy::Readings,
     protocol::{Guard, Protocol},
 };
 
@@ -93,11 +94,19 @@ impl Guard for Permit {
 
 impl Conduct for Metered {
     const LAYER: &'static str = "rate limit";
+    const HEARS: bool = true;
 
     type Permit = Permit;
 
     #[inline]
     fn permit(permit: admit::Permit<Self>) -> Permit {
         Permit { permit }
+    }
+
+    #[cold]
+    fn hear(held: &mut Held<Self>, readings: &Readings) {
+        held.inform(|Joint(tokens, _), (reservation, _), now| {
+            tokens.observe(reservation, readings, now);
+        });
     }
 }

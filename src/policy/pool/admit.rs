@@ -1,4 +1,4 @@
-use crate::policy::{Cost, Reservation, Timestamp};
+use crate::policy::{Cost, Readings, Reservation, Timestamp};
 
 use super::{
     Ask, Claim, Pick, Pool, Strategy, Unservable,
@@ -135,8 +135,7 @@ impl Pool {
         let bucket = state.bucket.as_mut();
         let reserved_at = bucket.map(|bucket| {
             // Kept as the instant alone: a pick is moved on the hot path, and knows its cost.
-            let _kept = bucket.take_late(&ask.cost, at, now);
-            now
+            bucket.take_late(&ask.cost, at, now).at()
         });
         state.in_flight += 1;
         state.reference = ask.cost;
@@ -185,6 +184,23 @@ impl Pool {
             probe,
             is_trial,
             is_spaced,
+        }
+    }
+
+    /// Hears what the server shows of its quotas in its answer to the call of `pick`: they are those
+    /// of the pick's scope and class of models, whichever of its keys was used. To be told as soon as
+    /// the answer begins, before it is [reported](Self::report).
+    ///
+    /// A class without a quota hears nothing; for what is not known beforehand see
+    /// [`Quota::learned`](crate::policy::Quota::learned), and for the rule
+    /// [`TokenBucket::observe`](crate::policy::TokenBucket::observe).
+    pub fn observe(&mut self, pick: &Pick, seen: &Readings, now: Timestamp) {
+        let lane = &mut self.lanes[pick.lane as usize];
+        if let (Some(bucket), Some(at)) = (&mut lane.bucket, pick.reserved_at) {
+            let reservation = Reservation::again(pick.ask.cost, at);
+            if bucket.observe(&reservation, seen, now) {
+                self.place(pick.lane, now);
+            }
         }
     }
 

@@ -137,7 +137,11 @@ impl Pool {
         let wait = wait.min(self.rests.longest);
         let until = now + wait + jitter(wait, rng);
         lane.rests = lane.rests.wrapping_add(1);
-        if lane.bucket.is_none() {
+        let is_paced = lane
+            .bucket
+            .as_ref()
+            .is_some_and(|bucket| !bucket.is_unlimited());
+        if !is_paced {
             lane.gap = (wait / GAP_SHARE).clamp(SHORTEST_GAP, LONGEST_GAP);
         }
         if until > lane.rest_until {
