@@ -251,7 +251,7 @@ fn word(name: &str, word: &str) -> Option<usize> {
 }
 
 /// The parts of a structured field between `separator`s that no quotes enclose.
-fn unquoted(text: &str, separator: char) -> impl Iterator<Item = &str> {
+pub(crate) fn unquoted(text: &str, separator: char) -> impl Iterator<Item = &str> {
     let (mut quoted, mut escaped) = (false, false);
     text.split(move |c| {
         if c == '"' && !escaped {

@@ -109,14 +109,14 @@ mod classify;
 mod credential;
 #[cfg(feature = "key-rotation")]
 mod endpoint;
-mod hint;
+pub(crate) mod hint;
 mod layers;
 mod protocol;
 mod rejected;
 mod size;
 #[cfg(feature = "stack")]
 mod stack;
-mod value;
+pub(crate) mod value;
 
 #[cfg(feature = "stack")]
 pub use self::stack::{

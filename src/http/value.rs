@@ -13,22 +13,22 @@ const SECOND: u64 = 1_000 * MILLI;
 const MOST_FRACTION: usize = 18;
 
 /// The value as trimmed text, if it is text.
-pub(super) fn text(value: &HeaderValue) -> Option<&str> {
+pub(crate) fn text(value: &HeaderValue) -> Option<&str> {
     str::from_utf8(value.as_bytes()).ok().map(str::trim)
 }
 
 /// A decimal number of seconds.
-pub(super) fn seconds(text: &str) -> Option<Duration> {
+pub(crate) fn seconds(text: &str) -> Option<Duration> {
     decimal(text, SECOND)
 }
 
 /// A decimal number of milliseconds.
-pub(super) fn milliseconds(text: &str) -> Option<Duration> {
+pub(crate) fn milliseconds(text: &str) -> Option<Duration> {
     decimal(text, MILLI)
 }
 
 /// A Go duration such as `6m0s`, `12ms` or `1h2m3.5s`; days are understood as well.
-pub(super) fn go_duration(text: &str) -> Option<Duration> {
+pub(crate) fn go_duration(text: &str) -> Option<Duration> {
     let mut rest = text;
     let mut total = Duration::ZERO;
     while !rest.is_empty() {
@@ -55,12 +55,12 @@ pub(super) fn go_duration(text: &str) -> Option<Duration> {
 }
 
 /// An HTTP date in any of the three forms of RFC 9110 5.6.7.
-pub(super) fn http_date(text: &str) -> Option<SystemTime> {
+pub(crate) fn http_date(text: &str) -> Option<SystemTime> {
     httpdate::parse_http_date(text).ok()
 }
 
 /// An RFC 3339 instant in UTC.
-pub(super) fn rfc3339(text: &str) -> Option<SystemTime> {
+pub(crate) fn rfc3339(text: &str) -> Option<SystemTime> {
     let utc = text.strip_suffix("+00:00").unwrap_or(text);
     humantime::parse_rfc3339_weak(utc).ok()
 }

@@ -299,7 +299,7 @@ impl QuotaBuilder {
     /// them. Default: only units that the quota limits are corrected, because headers may speak
     /// of somebody else's limits.
     ///
-    /// Until the first answer that shows a limit, calls are kept to 8 at once and 8 per second;
+    /// Until the first answer that shows a limit, calls are kept to 8 at once and 2 per second;
     /// a server that has shown nothing for a minute of calls shows nothing, and there is then no
     /// limit but those of the quota.
     pub const fn learn(mut self) -> Self {

@@ -3,7 +3,7 @@
 use http::{HeaderName, header};
 
 use super::{
-    CachedInput, CachedShare, Charging, CredentialHeader, Failures, Output, Profile, Reserved,
+    CachedInput, CachedShare, Charging, CredentialHeader, Failures, Output, Profile, RateHeaders, Reserved,
     Settlement,
 };
 
@@ -13,6 +13,7 @@ impl Profile {
         Self::generic()
             .named("anthropic")
             .credential(named("x-api-key"))
+            .rate_headers(RateHeaders::anthropic())
             .charging(
                 Charging::NEW
                     .cached_input(CachedInput::Exempt)
@@ -24,11 +25,14 @@ impl Profile {
 
     /// OpenAI: the larger of prompt and maximum is taken at admission and stays taken, also by calls that fail.
     pub fn openai() -> Self {
-        Self::generic().named("openai").charging(
-            Charging::NEW
-                .reservation(Reserved::Larger)
-                .settlement(Settlement::Stands),
-        )
+        Self::generic()
+            .named("openai")
+            .rate_headers(RateHeaders::openai())
+            .charging(
+                Charging::NEW
+                    .reservation(Reserved::Larger)
+                    .settlement(Settlement::Stands),
+            )
     }
 
     /// Azure OpenAI: prompt and maximum are taken at admission and stay taken.
@@ -36,6 +40,7 @@ impl Profile {
         Self::generic()
             .named("azure-openai")
             .credential(named("api-key"))
+            .rate_headers(RateHeaders::azure_openai())
             .charging(Charging::NEW.settlement(Settlement::Stands))
     }
 
@@ -62,12 +67,15 @@ impl Profile {
     pub fn groq() -> Self {
         Self::generic()
             .named("groq")
+            .rate_headers(RateHeaders::groq())
             .charging(Charging::NEW.cached_input(CachedInput::Exempt))
     }
 
     /// Mistral.
     pub fn mistral() -> Self {
-        Self::generic().named("mistral")
+        Self::generic()
+            .named("mistral")
+            .rate_headers(RateHeaders::mistral())
     }
 
     /// DeepSeek, which has no fixed quotas.

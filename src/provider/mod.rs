@@ -61,6 +61,6 @@ pub use self::{
     events::Events,
     facts::JsonFacts,
     profile::{CredentialHeader, Profile},
-    rate_headers::RateHeaders,
+    rate_headers::{RateHeader, RateHeaders, ResetForm},
     tokens::TokenUsage,
 };

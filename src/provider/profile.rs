@@ -5,7 +5,7 @@ use std::{borrow::Cow, fmt, sync::Arc, time::SystemTime};
 use http::{HeaderMap, HeaderName, StatusCode};
 
 use super::{Charging, Errors, Events, RateHeaders};
-use crate::{http::classify_head, outcome::Outcome};
+use crate::{clock, http::classify_head, outcome::Outcome, policy::Readings};
 
 /// What is known of one provider: how it charges, which headers show its quotas, what its errors
 /// mean, which events of a stream tell usage and end, and where the credential goes.
@@ -59,7 +59,7 @@ impl Profile {
                 charging: Charging::NEW,
                 errors: Errors::default(),
                 events: Events::default(),
-                rate_headers: RateHeaders::default(),
+                rate_headers: RateHeaders::standard(),
             }),
         }
     }
@@ -135,6 +135,12 @@ impl Profile {
     /// How headers are read.
     pub fn rate_header_rules(&self) -> &RateHeaders {
         &self.parts.rate_headers
+    }
+
+    /// What the headers of a response show of the provider's quotas, for
+    /// [`Protocol::readings`](crate::protocol::Protocol::readings).
+    pub fn readings(&self, headers: &HeaderMap) -> Readings {
+        self.parts.rate_headers.read(headers, clock::wall)
     }
 
     /// What an attempt turned out to be, by the head of its response and, of a failure, as much of

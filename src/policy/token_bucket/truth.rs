@@ -13,10 +13,11 @@ use std::time::Duration;
 use super::{Cost, Dimension, Limit, Reservation, Shape, Timestamp, TokenBucket, Unit};
 use crate::policy::{Reading, Readings, cost::Tally};
 
-/// Before anything is known: no quota that is worth a queue is smaller, and an answer of a second
-/// says more before many are sent.
+/// What is sent at once before anything is known: few quotas are smaller.
 const START: u64 = 8;
-const START_PERIOD: u64 = 1_000_000_000;
+/// And how long as many more take: 20 s, the longest that an answer usually takes to begin, are then
+/// worth 40 calls, which most quotas per minute hold.
+const START_PERIOD: u64 = 4_000_000_000;
 /// A server that has shown nothing by then shows nothing: slow answers take as long.
 const START_LASTS: Duration = Duration::from_secs(60);
 /// The least level kept is this part of a limit: the clocks may differ by 1 %, and what is known is
