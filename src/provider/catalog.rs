@@ -3,8 +3,8 @@
 use http::{HeaderName, header};
 
 use super::{
-    CachedInput, CachedShare, Charging, CredentialHeader, Failures, Output, Profile, RateHeaders, Reserved,
-    Settlement,
+    CachedInput, CachedShare, Charging, CredentialHeader, Failures, Output, Profile, RateHeaders,
+    Reserved, Settlement,
 };
 
 impl Profile {

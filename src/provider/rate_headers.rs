@@ -205,7 +205,10 @@ impl RateHeaders {
             "x-ratelimitbysize-limit-minute",
             "x-ratelimitbysize-remaining-minute",
         );
-        Self::none().and(requests).and(tokens).and(by_size.fallback())
+        Self::none()
+            .and(requests)
+            .and(tokens)
+            .and(by_size.fallback())
     }
 
     /// These and those of another limit. Of the limits that one answer shows the first four are
@@ -219,8 +222,8 @@ impl RateHeaders {
     pub fn read(&self, headers: &HeaderMap, wall: impl Fn() -> SystemTime) -> Readings {
         let mut readings = Readings::NONE;
         for shown in &self.shown {
-            let is_told = shown.is_fallback
-                && readings.iter().any(|other| other.unit() != Unit::REQUESTS);
+            let is_told =
+                shown.is_fallback && readings.iter().any(|other| other.unit() != Unit::REQUESTS);
             if is_told {
                 continue;
             }
@@ -332,7 +335,9 @@ impl RateHeader {
 /// The period, if what is missing of `limit` comes back within `reset`: a minute or a day.
 fn whole(limit: Option<u64>, remaining: u64, reset: Option<Duration>) -> Option<Duration> {
     let limit = limit?;
-    let missing = limit.checked_sub(remaining).filter(|&missing| missing > 0)?;
+    let missing = limit
+        .checked_sub(remaining)
+        .filter(|&missing| missing > 0)?;
     let whole = reset?.as_nanos().checked_mul(u128::from(limit))? / u128::from(missing);
     Some(if whole < HOUR.as_nanos() { MINUTE } else { DAY })
 }
@@ -387,7 +392,9 @@ fn number(text: &str) -> Option<u64> {
 fn standard(headers: &HeaderMap, mut readings: Readings) -> Readings {
     let items = |name: &'static str| {
         let values = headers.get_all(name).iter();
-        values.filter_map(text).flat_map(|value| unquoted(value, ','))
+        values
+            .filter_map(text)
+            .flat_map(|value| unquoted(value, ','))
     };
     for item in items("ratelimit") {
         let of = name(item);
@@ -427,7 +434,9 @@ fn name(item: &str) -> Option<&str> {
 
 /// A parameter of an item.
 fn parameter<'a>(item: &'a str, key: &str) -> Option<&'a str> {
-    let mut parts = unquoted(item, ';').skip(1).filter_map(|part| part.split_once('='));
+    let mut parts = unquoted(item, ';')
+        .skip(1)
+        .filter_map(|part| part.split_once('='));
     let (_, value) = parts.find(|(name, _)| name.trim() == key)?;
     Some(value.trim())
 }

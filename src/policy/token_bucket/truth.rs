@@ -27,6 +27,13 @@ const START_LASTS: Duration = Duration::from_secs(60);
 const RESERVE_SHARE: i128 = 40;
 /// Good news is believed by this part: the next answer brings more of it, and may bring less.
 const LOOSENED_SHARE: i128 = 8;
+/// What others use is measured over at least this time, and over this many units of what can be
+/// told apart.
+const MEASURED_OVER: Duration = Duration::from_secs(5);
+const MEASURED_UNITS: i128 = 16;
+/// Where more than this part remains, the server's bucket may have been full, and what others use
+/// is of no interest.
+const PLENTY: (i128, i128) = (7, 8);
 /// What a server can make us keep.
 const MOST_MIRRORS: usize = 8;
 /// Calls whose place in the books is kept, 64 bytes each.
@@ -52,8 +59,13 @@ enum Start {
 }
 
 /// What is known of a dimension that the server has shown.
+///
+/// The amount of the dimension itself is what we get: the limit less what others use.
 #[derive(Clone, Copy, Debug)]
 struct Mirror {
+    limit: u64,
+    /// The reading from which on is measured what others use.
+    base: Option<Base>,
     /// Whether its level follows from an answer, and not from what may have been sent unheard.
     is_sure: bool,
     /// When the call was sent whose answer last tightened it: the answers to earlier ones bring no
@@ -63,6 +75,23 @@ struct Mirror {
     limited_by: Timestamp,
     /// When a burst that the limit has room for was refused.
     disproved: Timestamp,
+}
+
+/// What remained after a call.
+#[derive(Clone, Copy, Debug)]
+struct Base {
+    at: Timestamp,
+    remaining: u64,
+    charged: Tally,
+}
+
+/// What a reading says of a dimension, in units of its token.
+#[derive(Clone, Copy, Debug)]
+struct Range {
+    /// What is below is too little.
+    lowest: i128,
+    /// What is above is too much.
+    highest: i128,
 }
 
 /// What had been charged when a call was sent.
@@ -288,8 +317,11 @@ impl Truth {
                 dimensions.pop();
                 self.start = Start::Over;
             }
+            let limit = mirrored.limit.amount;
             dimensions.push(mirrored);
             self.mirrors.push(Mirror {
+                limit,
+                base: None,
                 is_sure: !matches!(found, Found::Unknown),
                 tightened_by: at,
                 limited_by: at,
@@ -301,8 +333,9 @@ impl Truth {
         let (mirror, dimension) = (&mut self.mirrors[place], &mut dimensions[own + place]);
         let mut is_changed = false;
         if let Some(limit) = reading.amount().filter(|_| at > mirror.limited_by) {
-            if limit != dimension.limit.amount {
-                dimension.set_limit(limit, now);
+            if limit != mirror.limit {
+                dimension.set_limit(mirror.limit, limit, now);
+                (mirror.limit, mirror.base) = (limit, None);
                 mirror.limited_by = at;
                 is_changed = true;
             }
@@ -310,7 +343,9 @@ impl Truth {
         is_changed |= match found {
             Found::Exactly(charged, is_heard) => {
                 let taken = self.history.charged.since(&charged, dimension.limit.unit);
-                mirror.correct(dimension, reading, at, (taken, !is_heard), now)
+                let is_changed = mirror.correct(dimension, reading, at, (taken, !is_heard), now);
+                mirror.measure(dimension, reading, at, charged);
+                is_changed
             }
             Found::AtMost(charged) => {
                 let taken = self.history.charged.since(&charged, dimension.limit.unit);
@@ -371,7 +406,8 @@ impl Truth {
             shape,
         };
         let mut mirrored = Dimension::shown(&limit, now);
-        let low = i128::from(reading.bounds().0) * mirrored.token();
+        let low = mirrored.range(reading, amount).highest;
+        let low = low.min(i128::from(reading.bounds().0) * mirrored.token());
         let level = match found {
             Found::Exactly(charged, _) | Found::AtMost(charged) => {
                 let taken = self.history.charged.since(&charged, unit);
@@ -407,6 +443,7 @@ impl Truth {
         }
         for dimension in &mut dimensions[..own] {
             if (dimension.limit.unit, dimension.limit.nominal) == (unit, nominal) {
+                let proven = proven.min(dimension.limit.amount);
                 dimension.largest = dimension.largest.max(proven);
             }
         }
@@ -457,7 +494,6 @@ impl Mirror {
         now: Timestamp,
     ) -> bool {
         dimension.advance(now);
-        let mut reserve = i128::from(dimension.limit.amount) * dimension.token() / RESERVE_SHARE;
         if dimension.is_window() {
             if at < dimension.restored {
                 // It is about a window that is over.
@@ -466,13 +502,8 @@ impl Mirror {
             if let Some(wait) = reading.window().filter(|_| is_news) {
                 dimension.resets_at = now + Duration::from_nanos(wait.min(dimension.limit.nominal));
             }
-            reserve = 0;
         }
-        let token = dimension.token();
-        let (low, high) = reading.bounds();
-        let (least, most) = (i128::from(low) * token, (i128::from(high) + 1) * token);
-        let is_near_zero = least <= reserve + 2 * i128::from(high - low) * token;
-        let highest = if is_near_zero { least - reserve } else { most };
+        let Range { lowest, highest } = dimension.range(reading, self.limit);
         let highest = dimension.level_since(highest, at, taken, now);
         let level = dimension.level();
         if level > highest {
@@ -481,17 +512,60 @@ impl Mirror {
             self.is_sure = true;
             return true;
         }
-        let lowest = dimension.level_since(least - reserve, at, taken, now);
+        let lowest = dimension.level_since(lowest, at, taken, now);
         let is_older = at <= self.tightened_by && self.is_sure;
         if !is_news || is_older || level >= lowest || dimension.restored > at {
             return false;
         }
         let whole = lowest - level;
-        let part = (whole / LOOSENED_SHARE).max(whole.min(token));
+        let part = (whole / LOOSENED_SHARE).max(whole.min(dimension.token()));
         let gain = if self.is_sure { part } else { whole };
         self.is_sure = true;
         dimension.set_level(level + gain);
         true
+    }
+}
+
+impl Mirror {
+    /// Measures what others use, or take by clocks that run differently: answers tell of it as late
+    /// as they come, and until then it has to be foreseen.
+    fn measure(
+        &mut self,
+        dimension: &mut Dimension,
+        reading: &Reading,
+        at: Timestamp,
+        charged: Tally,
+    ) {
+        if dimension.is_window() {
+            return;
+        }
+        let (low, high) = reading.bounds();
+        let base = Base {
+            at,
+            remaining: low,
+            charged,
+        };
+        if i128::from(low) * PLENTY.1 > i128::from(self.limit) * PLENTY.0 {
+            (self.base, dimension.limit.amount) = (None, self.limit);
+            return;
+        }
+        let Some(before) = self.base else {
+            self.base = Some(base);
+            return;
+        };
+        let (elapsed, period) = (at.since(before.at), i128::from(dimension.limit.period));
+        let nanos = i128::try_from(elapsed.as_nanos()).unwrap_or(i128::MAX);
+        let least = MEASURED_UNITS * i128::from(high - low + 1) * period;
+        if elapsed < MEASURED_OVER || nanos * i128::from(self.limit) < least {
+            return;
+        }
+        let gained = i128::from(low) - i128::from(before.remaining)
+            + i128::from(charged.since(&before.charged, dimension.limit.unit));
+        let measured = (gained * period + nanos / 2).div_euclid(nanos);
+        let limit = i128::from(self.limit);
+        let mean = (i128::from(dimension.limit.amount) + measured.clamp(0, limit) + 1) / 2;
+        dimension.limit.amount = u64::try_from(mean.clamp(1, limit)).unwrap_or(self.limit);
+        self.base = Some(base);
     }
 }
 
@@ -508,6 +582,25 @@ impl Dimension {
 
     const fn is_window(&self) -> bool {
         matches!(self.limit.shape, Shape::Window { .. })
+    }
+
+    /// What a reading under this limit says.
+    fn range(&self, reading: &Reading, limit: u64) -> Range {
+        let token = self.token();
+        // Nothing flows into a window: what is kept of it is lost.
+        let reserve = match self.limit.shape {
+            Shape::Continuous { .. } => i128::from(limit) * token / RESERVE_SHARE,
+            Shape::Window { .. } => 0,
+        };
+        let (low, high) = reading.bounds();
+        let lowest = i128::from(low) * token - reserve;
+        let is_near_zero = lowest <= 2 * i128::from(high - low) * token;
+        let highest = if is_near_zero {
+            lowest
+        } else {
+            (i128::from(high) + 1) * token
+        };
+        Range { lowest, highest }
     }
 
     /// What is left, in units of [`token`](Self::token), as of the last change.
@@ -533,14 +626,17 @@ impl Dimension {
     }
 
     /// The server grants another amount; what is left of it stays, as far as it fits.
-    fn set_limit(&mut self, amount: u64, now: Timestamp) {
+    fn set_limit(&mut self, before: u64, limit: u64, now: Timestamp) {
         self.advance(now);
         let level = self.level();
         if let Shape::Continuous { burst: Some(burst) } = &mut self.limit.shape {
-            let is_whole = *burst == self.limit.amount;
-            *burst = if is_whole { amount } else { amount.min(*burst) };
+            *burst = if *burst == before {
+                limit
+            } else {
+                limit.min(*burst)
+            };
         }
-        self.limit.amount = amount;
+        self.limit.amount = limit;
         self.set_level(level);
     }
 }

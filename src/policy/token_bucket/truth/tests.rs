@@ -281,7 +281,7 @@ fn what_another_client_uses_is_left_to_it() {
         crowd.latency = latency;
         crowd.run(2 * MINUTE);
         crowd.server.others = 200_000;
-        let first = crowd.run(MINUTE);
+        let first = crowd.run(3 * MINUTE);
         let (used, refused) = crowd.run(10 * MINUTE);
         println!("others {latency:?}: {first:?} then {used} {refused}");
         assert!(used >= 0.97, "{latency:?}: {used} used");
@@ -323,7 +323,7 @@ fn a_quota_that_the_server_lowers_holds_and_one_that_it_raises_does_not() {
         "{used} used, {refused} refused"
     );
     crowd.server.limit = 800_000;
-    crowd.run(MINUTE);
+    crowd.run(5 * MINUTE);
     let (used, refused) = crowd.run(10 * MINUTE);
     assert!(
         (0.49..=0.501).contains(&used),
@@ -346,7 +346,7 @@ fn less_than_there_should_be_is_taken_off_at_once_and_more_smoothly() {
     assert_eq!(available(&bucket, START), 201);
 
     // It has restarted with all it holds: 598, of which a fortieth of the limit is not counted.
-    let expected = [248, 289, 325];
+    let expected = [247, 288, 324];
     for (n, expected) in expected.into_iter().enumerate() {
         let call = bucket.take(&Cost::REQUEST, START);
         assert!(bucket.observe(&call, &requests(600, 597 - n as u64), START));
@@ -513,9 +513,9 @@ fn who_learns_starts_with_few_calls_until_a_limit_is_shown_or_a_minute_has_shown
     let calls = send(&mut bucket, START);
     assert_eq!(calls.len(), 8);
     assert_eq!(send(&mut bucket, START + SECOND).len(), 2);
-    // 42 more by then, and one of ours later.
+    // 42 were left, hardly one more has come by now, and we have sent two.
     bucket.observe(&calls[7], &requests(60, 42), START + SECOND);
-    assert_eq!(send(&mut bucket, START + SECOND).len(), 41);
+    assert_eq!(send(&mut bucket, START + SECOND).len(), 40);
 
     let mut deaf = fresh();
     send(&mut deaf, START);
