@@ -460,8 +460,10 @@ where
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
-    use crate::policy::{CostTooLarge, Unit};
+    use crate::policy::{CostTooLarge, Reading, Unit};
 
     #[test]
     fn a_refusal_that_can_never_pass_has_no_hint() {
@@ -530,6 +532,53 @@ mod tests {
         check_model(&ModelFn::new(Plain, |_: &Ask| Some("fixed")), Some("fixed"));
         #[cfg(feature = "key-rotation")]
         check_model(&AuthorizeFn::new(protocol(), |_: &mut Ask, _| {}), large);
+    }
+
+    /// Shows what is left of requests: as much as the response says.
+    struct Left;
+
+    impl<Req> Protocol<Req, u64> for Left {
+        type Response<G: Guard> = u64;
+
+        fn hold<G: Guard>(&self, left: u64, _: G) -> u64 {
+            left
+        }
+
+        fn readings(&self, left: &u64) -> Readings {
+            Readings::NONE.with(left_of(*left))
+        }
+    }
+
+    fn left_of(left: u64) -> Reading {
+        Reading::new(Unit::REQUESTS, Duration::from_secs(60)).remaining(left)
+    }
+
+    #[test]
+    fn every_adaptor_passes_the_readings_on() {
+        fn check(protocol: &impl Protocol<Ask, u64>) {
+            assert_eq!(protocol.readings(&7), Readings::NONE.with(left_of(7)));
+        }
+
+        check(&Left);
+        check(&CostFn::new(Left, |_: &Ask| Cost::REQUEST));
+        let classify = |_: Result<&u64, &BoxError>| Outcome::SUCCESS;
+        check(&ClassifyFn::new(Left, classify));
+        check(&DeadlineFn::new(Left, |_: &Ask| None));
+        check(&ModelFn::new(Left, |ask: &Ask| ask.model.as_deref()));
+        check(&AssumeIdempotent::new(Left));
+        #[cfg(feature = "key-rotation")]
+        check(&AuthorizeFn::new(Left, |_: &mut Ask, _| {}));
+        #[cfg(all(feature = "http", feature = "key-rotation"))]
+        {
+            let bearer = crate::http::Credential::bearer(Left);
+            let shown = Protocol::<http::Request<()>, u64>::readings(&bearer, &7);
+            assert_eq!(shown, Readings::NONE.with(left_of(7)));
+        }
+        let noted = crate::call::Noted::new(Left);
+        let shown = Protocol::<crate::call::Call<Ask>, u64>::readings(&noted, &7);
+        assert_eq!(shown, Readings::NONE.with(left_of(7)));
+        let nothing = Protocol::<Ask, u64>::readings(&Plain, &7);
+        assert!(nothing.is_empty());
     }
 
     #[cfg(feature = "key-rotation")]

@@ -115,7 +115,7 @@ impl Conduct for Pooled {
         protocol.authorize(request, held.grant().key());
     }
 
-    #[cold]
+    #[inline(never)]
     fn hear(held: &mut Held<Self>, readings: &Readings) {
         held.inform(|pooled, picked, now| pooled.hear(picked, readings, now));
     }

@@ -135,7 +135,12 @@
 //!   model to the key, a 451 the region to the scope, until [`enable`](KeyRotationHandle::enable),
 //!   [`reopen`](KeyRotationHandle::reopen) or a reload; where callers can provoke either,
 //!   [`classify`](KeyRotationLayer::classify) them otherwise.
-//! - What one process does not send it does not know: pace below a quota that others share.
+//! - What one process does not send it does not know, unless answers show it: pace below a quota
+//!   that others share where the server shows nothing.
+//! - What answers show of a quota is heard for the scope and the class of models that the call
+//!   belongs to. Where the server meters models apart that are in one class here, the class keeps
+//!   to whichever has least left: give each its own [`quota_for`](Scope::quota_for), be it
+//!   [learned](crate::policy::Quota::learned).
 //! - A call's key is the pool's choice; no call can ask for one.
 //! - The probe of a scope that was out of credit lasts until its call is reported or over: bound
 //!   the time of calls with a timeout inside.

@@ -186,11 +186,14 @@ impl TokenBucket {
     /// debt. `None` if no dimension meters it.
     #[must_use]
     pub fn available(&self, unit: Unit, now: Timestamp) -> Option<i64> {
-        self.dimensions
-            .iter()
-            .filter(|dimension| dimension.limit.unit == unit)
-            .map(|dimension| dimension.available(now))
-            .min()
+        let left = self.left(now).filter(|(of, _)| *of == unit);
+        left.map(|(_, left)| left).min()
+    }
+
+    /// How much could be taken at `now` in each dimension.
+    pub(super) fn left(&self, now: Timestamp) -> impl Iterator<Item = (Unit, i64)> {
+        let dimensions = self.dimensions.iter();
+        dimensions.map(move |dimension| (dimension.limit.unit, dimension.available(now)))
     }
 
     /// The share of the quota that is left at `now`, in millionths: of the dimension in which it

@@ -103,7 +103,7 @@ impl Conduct for Metered {
         Permit { permit }
     }
 
-    #[cold]
+    #[inline(never)]
     fn hear(held: &mut Held<Self>, readings: &Readings) {
         held.inform(|Joint(tokens, _), (reservation, _), now| {
             tokens.observe(reservation, readings, now);

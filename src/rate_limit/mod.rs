@@ -69,6 +69,15 @@
 //! # Ok::<(), tower_relay::policy::InvalidConfig>(())
 //! ```
 //!
+//! # What the server shows
+//!
+//! Where the [protocol](crate::protocol::Protocol::readings) reads the headers that show what is left
+//! of a quota, each answer corrects ours: clocks that differ, another process on the same account
+//! and a quota that was lowered are found out, and a quota that nobody configured is learned
+//! ([`Quota::learned`](crate::policy::Quota::learned)). The rule is
+//! [`TokenBucket::observe`](crate::policy::TokenBucket::observe). Where a server shows nothing,
+//! keep a [margin](crate::policy::QuotaBuilder::margin_per_mille) against its clock.
+//!
 //! # What differs from tower's `RateLimit`
 //!
 //! Tower's counts requests in fixed windows, so twice its rate can pass at a boundary; it is
@@ -81,7 +90,8 @@
 //!   reaches some 500 calls per second, however high the rate. Many callers reach the rate.
 //! - A place in flight frees when a call ends, which nobody can foresee: the wait for it is not
 //!   part of the estimate by which a call with a deadline is refused at once.
-//! - One process knows only what it sends itself. Pace below the quota if others share it.
+//! - One process knows only what it sends itself and what answers show. Pace below the quota if
+//!   others share it and the server shows nothing.
 
 mod future;
 mod handle;

@@ -121,13 +121,13 @@ impl Pool {
 }
 
 fn class(models: &[Arc<str>], lane: &Lane, now: Timestamp) -> ClassSnapshot {
-    let limits = lane.quota.iter().flat_map(|quota| quota.limits());
     let mut remaining: Vec<(Unit, i64)> = Vec::new();
-    for unit in limits.map(|limit| limit.unit) {
-        let is_new = remaining.iter().all(|(other, _)| *other != unit);
-        let bucket = lane.bucket.as_ref().filter(|_| is_new);
-        let left = bucket.and_then(|bucket| bucket.available(unit, now));
-        remaining.extend(left.map(|left| (unit, left)));
+    let buckets = lane.bucket.iter();
+    for (unit, left) in buckets.flat_map(|bucket| bucket.left(now)) {
+        match remaining.iter_mut().find(|(other, _)| *other == unit) {
+            Some((_, least)) => *least = left.min(*least),
+            None => remaining.push((unit, left)),
+        }
     }
     ClassSnapshot {
         models: models.to_vec(),

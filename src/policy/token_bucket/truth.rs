@@ -107,8 +107,8 @@ struct History {
     is_on: bool,
     marks: Vec<Mark>,
     charged: Tally,
-    /// The instant of the last mark: no two have the same.
-    last: Timestamp,
+    /// The first instant that the next mark may have: no two have the same.
+    next: Timestamp,
 }
 
 /// What is known of the instant at which a call was sent.
@@ -243,20 +243,12 @@ impl TokenBucket {
         }
         let (limits, shown) = self.dimensions.split_at(own);
         let is_limited = |unit| limits.iter().any(|dimension| dimension.limit.unit == unit);
-        let is_kept: Vec<_> = shown
-            .iter()
-            .map(|shown| is_limited(shown.limit.unit))
-            .collect();
-        let mut kept = is_kept.iter();
-        truth.mirrors.retain(|_| *kept.next().unwrap_or(&false));
-        let mut kept = limits
-            .iter()
-            .map(|_| &true)
-            .chain(&is_kept)
-            .copied()
-            .collect::<Vec<_>>()
-            .into_iter();
-        self.dimensions.retain(|_| kept.next().unwrap_or(false));
+        let kept = shown.iter().map(|shown| is_limited(shown.limit.unit));
+        let kept: Vec<_> = limits.iter().map(|_| true).chain(kept).collect();
+        let mut mirrors = kept[own..].iter();
+        truth.mirrors.retain(|_| mirrors.next() == Some(&true));
+        let mut dimensions = kept.iter();
+        self.dimensions.retain(|_| dimensions.next() == Some(&true));
     }
 
     /// Notes a call of this cost, and says when it is sent as far as the books are concerned: no
@@ -559,6 +551,13 @@ impl Mirror {
         if elapsed < MEASURED_OVER || nanos * i128::from(self.limit) < least {
             return;
         }
+        if nanos * i128::from(self.limit)
+            >= period * i128::from(self.limit.saturating_sub(before.remaining))
+        {
+            // It may have been full in between.
+            self.base = Some(base);
+            return;
+        }
         let gained = i128::from(low) - i128::from(before.remaining)
             + i128::from(charged.since(&before.charged, dimension.limit.unit));
         let measured = (gained * period + nanos / 2).div_euclid(nanos);
@@ -648,9 +647,8 @@ impl History {
         if !self.is_on {
             return now;
         }
-        let next = Timestamp::from_nanos(self.last.as_nanos().saturating_add(1));
-        let at = now.max(next);
-        self.last = at;
+        let at = now.max(self.next);
+        self.next = at + Duration::from_nanos(1);
         self.charged.add(cost);
         if self.marks.len() == MOST_MARKS {
             self.thin_out();
@@ -693,7 +691,7 @@ impl History {
     /// Forgets all marks, and says when the last was set.
     fn forget(&mut self) -> Timestamp {
         self.marks.clear();
-        self.last
+        self.next.before(Duration::from_nanos(1))
     }
 }
 
