@@ -206,7 +206,7 @@ impl TokenBucket {
     }
 
     /// Whether nothing limits it, at least not yet.
-    pub(super) const fn is_unlimited(&self) -> bool {
+    pub(super) fn is_unlimited(&self) -> bool {
         self.dimensions.is_empty()
     }
 

@@ -10,7 +10,7 @@ use tower_service::Service;
 
 use super::handle::Metered;
 use crate::{
-    admit::{self, CallFuture, Conduct, Entry, Held, Joint},
+    admit::{self, CallFuture, Conduct, Entry, Held},
     error::BoxError,
     outcome::Ending,
     policy::Readings,
@@ -105,8 +105,8 @@ impl Conduct for Metered {
 
     #[inline(never)]
     fn hear(held: &mut Held<Self>, readings: &Readings) {
-        held.inform(|Joint(tokens, _), (reservation, _), now| {
-            tokens.observe(reservation, readings, now);
+        held.inform(|metered, (reservation, _), now| {
+            metered.0.observe(reservation, readings, now);
         });
     }
 }
