@@ -10,8 +10,15 @@
 
 use std::time::Duration;
 
+mod history;
+mod mirror;
+
+use self::{
+    history::{Found, History},
+    mirror::Mirror,
+};
 use super::{Cost, Dimension, Limit, Reservation, Shape, Timestamp, TokenBucket, Unit};
-use crate::policy::{Reading, Readings, cost::Tally};
+use crate::policy::{Reading, Readings};
 
 /// What is sent at once before anything is known: few quotas are smaller.
 const START: u64 = 8;
@@ -20,24 +27,8 @@ const START: u64 = 8;
 const START_PERIOD: u64 = 4_000_000_000;
 /// A server that has shown nothing by then shows nothing: slow answers take as long.
 const START_LASTS: Duration = Duration::from_secs(60);
-/// The least level kept is this part of a limit: the clocks may differ by 1 %, and what is known is
-/// as old as an answer takes, up to half a minute and more. It costs no rate, for nothing is lost
-/// that waits in the server's bucket; in the smallest limits it must be less than the 3 % that
-/// may be lost where that is full.
-const RESERVE_SHARE: i128 = 40;
-/// Good news is believed by this part: the next answer brings more of it, and may bring less.
-const LOOSENED_SHARE: i128 = 8;
-/// What others use is measured over at least this time, and over this many units of what can be
-/// told apart.
-const MEASURED_OVER: Duration = Duration::from_secs(5);
-const MEASURED_UNITS: i128 = 16;
-/// Where more than this part remains, the server's bucket may have been full, and what others use
-/// is of no interest.
-const PLENTY: (i128, i128) = (7, 8);
 /// What a server can make us keep.
 const MOST_MIRRORS: usize = 8;
-/// Calls whose place in the books is kept, 64 bytes each.
-const MOST_MARKS: usize = 1_024;
 
 /// What is needed to hear the server.
 #[derive(Clone, Debug)]
@@ -58,69 +49,6 @@ enum Start {
     Over,
 }
 
-/// What is known of a dimension that the server has shown.
-///
-/// The amount of the dimension itself is what we get: the limit less what others use.
-#[derive(Clone, Copy, Debug)]
-struct Mirror {
-    limit: u64,
-    /// The reading from which on is measured what others use.
-    base: Option<Base>,
-    /// Whether its level follows from an answer, and not from what may have been sent unheard.
-    is_sure: bool,
-    /// When the call was sent whose answer last tightened it: the answers to earlier ones bring no
-    /// good news.
-    tightened_by: Timestamp,
-    /// When the call was sent whose answer named the limit.
-    limited_by: Timestamp,
-    /// When a burst that the limit has room for was refused.
-    disproved: Timestamp,
-}
-
-/// What remained after a call.
-#[derive(Clone, Copy, Debug)]
-struct Base {
-    at: Timestamp,
-    remaining: u64,
-    charged: Tally,
-}
-
-/// What a reading says of a dimension, in units of its token.
-#[derive(Clone, Copy, Debug)]
-struct Range {
-    /// What is below is too little.
-    lowest: i128,
-    /// What is above is too much.
-    highest: i128,
-}
-
-/// What had been charged when a call was sent.
-#[derive(Clone, Copy, Debug)]
-struct Mark {
-    at: Timestamp,
-    charged: Tally,
-    is_heard: bool,
-}
-
-#[derive(Clone, Debug, Default)]
-struct History {
-    is_on: bool,
-    marks: Vec<Mark>,
-    charged: Tally,
-    /// The first instant that the next mark may have: no two have the same.
-    next: Timestamp,
-}
-
-/// What is known of the instant at which a call was sent.
-#[derive(Clone, Copy, Debug)]
-enum Found {
-    /// Up to it this much had been charged.
-    Exactly(Tally, bool),
-    /// No more than this.
-    AtMost(Tally),
-    Unknown,
-}
-
 // === impl TokenBucket ===
 
 impl TokenBucket {
@@ -129,7 +57,7 @@ impl TokenBucket {
     ///
     /// What the server shows is a bound beside the quota's own, which is never passed: a limit that
     /// is lower than the quota's holds, a higher one does not. Heard are readings of units that the
-    /// quota limits, and all of them where it [learns](super::QuotaBuilder::learn).
+    /// quota limits, and all of them where it [learns](crate::policy::QuotaBuilder::learn).
     ///
     /// - *Bad news counts at once.* If less remains than there should, somebody else has used it,
     ///   the server's clock is slower or it charges more: the whole difference is taken off.
@@ -469,229 +397,6 @@ impl Truth {
             is_changed = true;
         }
         is_changed
-    }
-}
-
-// === impl Mirror ===
-
-impl Mirror {
-    /// Brings the level nearer to what follows from a reading, of a call since which so much has
-    /// been taken; up only if that `is_news`.
-    fn correct(
-        &mut self,
-        dimension: &mut Dimension,
-        reading: &Reading,
-        at: Timestamp,
-        (taken, is_news): (i64, bool),
-        now: Timestamp,
-    ) -> bool {
-        dimension.advance(now);
-        if dimension.is_window() {
-            if at < dimension.restored {
-                // It is about a window that is over.
-                return false;
-            }
-            if let Some(wait) = reading.window().filter(|_| is_news) {
-                dimension.resets_at = now + Duration::from_nanos(wait.min(dimension.limit.nominal));
-            }
-        }
-        let Range { lowest, highest } = dimension.range(reading, self.limit);
-        let highest = dimension.level_since(highest, at, taken, now);
-        let level = dimension.level();
-        if level > highest {
-            dimension.set_level(highest);
-            self.tightened_by = self.tightened_by.max(at);
-            self.is_sure = true;
-            return true;
-        }
-        let lowest = dimension.level_since(lowest, at, taken, now);
-        let is_older = at <= self.tightened_by && self.is_sure;
-        if !is_news || is_older || level >= lowest || dimension.restored > at {
-            return false;
-        }
-        let whole = lowest - level;
-        let part = (whole / LOOSENED_SHARE).max(whole.min(dimension.token()));
-        let gain = if self.is_sure { part } else { whole };
-        self.is_sure = true;
-        dimension.set_level(level + gain);
-        true
-    }
-}
-
-impl Mirror {
-    /// Measures what others use, or take by clocks that run differently: answers tell of it as late
-    /// as they come, and until then it has to be foreseen.
-    fn measure(
-        &mut self,
-        dimension: &mut Dimension,
-        reading: &Reading,
-        at: Timestamp,
-        charged: Tally,
-    ) {
-        if dimension.is_window() {
-            return;
-        }
-        let (low, high) = reading.bounds();
-        let base = Base {
-            at,
-            remaining: low,
-            charged,
-        };
-        if i128::from(low) * PLENTY.1 > i128::from(self.limit) * PLENTY.0 {
-            (self.base, dimension.limit.amount) = (None, self.limit);
-            return;
-        }
-        let Some(before) = self.base else {
-            self.base = Some(base);
-            return;
-        };
-        let (elapsed, period) = (at.since(before.at), i128::from(dimension.limit.period));
-        let nanos = i128::try_from(elapsed.as_nanos()).unwrap_or(i128::MAX);
-        let least = MEASURED_UNITS * i128::from(high - low + 1) * period;
-        if elapsed < MEASURED_OVER || nanos * i128::from(self.limit) < least {
-            return;
-        }
-        if nanos * i128::from(self.limit)
-            >= period * i128::from(self.limit.saturating_sub(before.remaining))
-        {
-            // It may have been full in between.
-            self.base = Some(base);
-            return;
-        }
-        let gained = i128::from(low) - i128::from(before.remaining)
-            + i128::from(charged.since(&before.charged, dimension.limit.unit));
-        let measured = (gained * period + nanos / 2).div_euclid(nanos);
-        let limit = i128::from(self.limit);
-        let mean = (i128::from(dimension.limit.amount) + measured.clamp(0, limit) + 1) / 2;
-        dimension.limit.amount = u64::try_from(mean.clamp(1, limit)).unwrap_or(self.limit);
-        self.base = Some(base);
-    }
-}
-
-// === impl Dimension ===
-
-impl Dimension {
-    /// What the server shows is right for calls from before, too.
-    fn shown(limit: &Limit, now: Timestamp) -> Self {
-        let mut shown = Self::new(limit, now);
-        shown.is_shown = true;
-        shown.restored = Timestamp::ZERO;
-        shown
-    }
-
-    const fn is_window(&self) -> bool {
-        matches!(self.limit.shape, Shape::Window { .. })
-    }
-
-    /// What a reading under this limit says.
-    fn range(&self, reading: &Reading, limit: u64) -> Range {
-        let token = self.token();
-        // Nothing flows into a window: what is kept of it is lost.
-        let reserve = match self.limit.shape {
-            Shape::Continuous { .. } => i128::from(limit) * token / RESERVE_SHARE,
-            Shape::Window { .. } => 0,
-        };
-        let (low, high) = reading.bounds();
-        let lowest = i128::from(low) * token - reserve;
-        let is_near_zero = lowest <= 2 * i128::from(high - low) * token;
-        let highest = if is_near_zero {
-            lowest
-        } else {
-            (i128::from(high) + 1) * token
-        };
-        Range { lowest, highest }
-    }
-
-    /// What is left, in units of [`token`](Self::token), as of the last change.
-    fn level(&self) -> i128 {
-        i128::from(self.capacity(0)) * self.token() - self.spent
-    }
-
-    fn set_level(&mut self, level: i128) {
-        self.spent = (i128::from(self.capacity(0)) * self.token() - level).max(0);
-    }
-
-    /// The level now if it was `level` at `at` and so much has been taken since.
-    fn level_since(&self, level: i128, at: Timestamp, taken: i64, now: Timestamp) -> i128 {
-        let refilled = match self.limit.shape {
-            Shape::Continuous { .. } => {
-                let elapsed = now.as_nanos().saturating_sub(at.as_nanos());
-                i128::from(elapsed) * i128::from(self.limit.amount)
-            }
-            Shape::Window { .. } => 0,
-        };
-        let level = level + refilled - i128::from(taken) * self.token();
-        level.min(i128::from(self.capacity(0)) * self.token())
-    }
-
-    /// The server grants another amount; what is left of it stays, as far as it fits.
-    fn set_limit(&mut self, before: u64, limit: u64, now: Timestamp) {
-        self.advance(now);
-        let level = self.level();
-        if let Shape::Continuous { burst: Some(burst) } = &mut self.limit.shape {
-            *burst = if *burst == before {
-                limit
-            } else {
-                limit.min(*burst)
-            };
-        }
-        self.limit.amount = limit;
-        self.set_level(level);
-    }
-}
-
-// === impl History ===
-
-impl History {
-    fn record(&mut self, cost: &Cost, now: Timestamp) -> Timestamp {
-        if !self.is_on {
-            return now;
-        }
-        let at = now.max(self.next);
-        self.next = at + Duration::from_nanos(1);
-        self.charged.add(cost);
-        if self.marks.len() == MOST_MARKS {
-            self.thin_out();
-        }
-        self.marks.push(Mark {
-            at,
-            charged: self.charged,
-            is_heard: false,
-        });
-        at
-    }
-
-    /// Forgets every second mark of the older half: the older, the fewer are left.
-    fn thin_out(&mut self) {
-        let half = self.marks.len() / 2;
-        let mut place = 0;
-        self.marks.retain(|_| {
-            place += 1;
-            place > half || place % 2 == 0
-        });
-    }
-
-    /// What is known of a call's place in the books.
-    fn find(&self, at: Timestamp) -> Found {
-        let place = self.marks.partition_point(|mark| mark.at < at);
-        match self.marks.get(place) {
-            Some(mark) if mark.at == at => Found::Exactly(mark.charged, mark.is_heard),
-            Some(mark) if place > 0 => Found::AtMost(mark.charged),
-            _ => Found::Unknown,
-        }
-    }
-
-    fn set_heard(&mut self, at: Timestamp) {
-        let place = self.marks.partition_point(|mark| mark.at < at);
-        if let Some(mark) = self.marks.get_mut(place).filter(|mark| mark.at == at) {
-            mark.is_heard = true;
-        }
-    }
-
-    /// Forgets all marks, and says when the last was set.
-    fn forget(&mut self) -> Timestamp {
-        self.marks.clear();
-        self.next.before(Duration::from_nanos(1))
     }
 }
 

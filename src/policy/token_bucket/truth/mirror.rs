@@ -1,0 +1,231 @@
+//! How a dimension follows what the server shows of it.
+
+use std::time::Duration;
+
+use super::super::{Dimension, Limit, Shape, Timestamp};
+use crate::policy::{Reading, cost::Tally};
+
+/// The least level kept is this part of a limit: the clocks may differ by 1 %, and what is known is
+/// as old as an answer takes, up to half a minute and more. It costs no rate, for nothing is lost
+/// that waits in the server's bucket; in the smallest limits it must be less than the 3 % that
+/// may be lost where that is full.
+const RESERVE_SHARE: u64 = 40;
+/// Good news is believed by this part: the next answer brings more of it, and may bring less.
+const LOOSENED_SHARE: i128 = 8;
+/// What others use is measured over at least this time, and over this many units of what can be
+/// told apart.
+const MEASURED_OVER: Duration = Duration::from_secs(5);
+const MEASURED_UNITS: i128 = 16;
+/// Where more than this part remains, the server's bucket may have been full, and what others use
+/// is of no interest.
+const PLENTY: (i128, i128) = (7, 8);
+
+/// What is known of a dimension that the server has shown.
+///
+/// The amount of the dimension itself is what we get: the limit less what others use.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Mirror {
+    pub(super) limit: u64,
+    /// The reading from which on is measured what others use.
+    pub(super) base: Option<Base>,
+    /// Whether its level follows from an answer, and not from what may have been sent unheard.
+    pub(super) is_sure: bool,
+    /// When the call was sent whose answer last tightened it: the answers to earlier ones bring no
+    /// good news.
+    pub(super) tightened_by: Timestamp,
+    /// When the call was sent whose answer named the limit.
+    pub(super) limited_by: Timestamp,
+    /// When a burst that the limit has room for was refused.
+    pub(super) disproved: Timestamp,
+}
+
+/// What remained after a call.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Base {
+    at: Timestamp,
+    remaining: u64,
+    charged: Tally,
+}
+
+/// What a reading says of a dimension, in units of its token.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Range {
+    /// What is below is too little.
+    lowest: i128,
+    /// What is above is too much.
+    pub(super) highest: i128,
+}
+
+// === impl Mirror ===
+
+impl Mirror {
+    /// Brings the level nearer to what follows from a reading, of a call since which so much has
+    /// been taken; up only if that `is_news`.
+    pub(super) fn correct(
+        &mut self,
+        dimension: &mut Dimension,
+        reading: &Reading,
+        at: Timestamp,
+        (taken, is_news): (i64, bool),
+        now: Timestamp,
+    ) -> bool {
+        dimension.advance(now);
+        if dimension.is_window() {
+            if at < dimension.restored {
+                // It is about a window that is over.
+                return false;
+            }
+            if let Some(wait) = reading.window().filter(|_| is_news) {
+                dimension.resets_at = now + Duration::from_nanos(wait.min(dimension.limit.nominal));
+            }
+        }
+        let Range { lowest, highest } = dimension.range(reading, self.limit);
+        let highest = dimension.level_since(highest, at, taken, now);
+        let level = dimension.level();
+        if level > highest {
+            dimension.set_level(highest);
+            self.tightened_by = self.tightened_by.max(at);
+            self.is_sure = true;
+            return true;
+        }
+        let lowest = dimension.level_since(lowest, at, taken, now);
+        let is_older = at <= self.tightened_by && self.is_sure;
+        if !is_news || is_older || level >= lowest || dimension.restored > at {
+            return false;
+        }
+        let whole = lowest - level;
+        let part = (whole / LOOSENED_SHARE).max(whole.min(dimension.token()));
+        let gain = if self.is_sure { part } else { whole };
+        self.is_sure = true;
+        dimension.set_level(level + gain);
+        true
+    }
+
+    /// Measures what others use, or take by clocks that run differently: answers tell of it as late
+    /// as they come, and until then it has to be foreseen.
+    pub(super) fn measure(
+        &mut self,
+        dimension: &mut Dimension,
+        reading: &Reading,
+        at: Timestamp,
+        charged: Tally,
+    ) {
+        if dimension.is_window() {
+            return;
+        }
+        let (low, high) = reading.bounds();
+        let base = Base {
+            at,
+            remaining: low,
+            charged,
+        };
+        if i128::from(low) * PLENTY.1 > i128::from(self.limit) * PLENTY.0 {
+            (self.base, dimension.limit.amount) = (None, self.limit);
+            return;
+        }
+        let Some(before) = self.base else {
+            self.base = Some(base);
+            return;
+        };
+        let (elapsed, period) = (at.since(before.at), i128::from(dimension.limit.period));
+        let nanos = i128::try_from(elapsed.as_nanos()).unwrap_or(i128::MAX);
+        let least = MEASURED_UNITS * i128::from(high - low + 1) * period;
+        if elapsed < MEASURED_OVER || nanos * i128::from(self.limit) < least {
+            return;
+        }
+        if nanos * i128::from(self.limit)
+            >= period * i128::from(self.limit.saturating_sub(before.remaining))
+        {
+            // It may have been full in between.
+            self.base = Some(base);
+            return;
+        }
+        let gained = i128::from(low) - i128::from(before.remaining)
+            + i128::from(charged.since(&before.charged, dimension.limit.unit));
+        let measured = (gained * period + nanos / 2).div_euclid(nanos);
+        let limit = i128::from(self.limit);
+        let mean = (i128::from(dimension.limit.amount) + measured.clamp(0, limit) + 1) / 2;
+        dimension.limit.amount = u64::try_from(mean.clamp(1, limit)).unwrap_or(self.limit);
+        self.base = Some(base);
+    }
+}
+
+// === impl Dimension ===
+
+impl Dimension {
+    /// What the server shows is right for calls from before, too.
+    pub(super) fn shown(limit: &Limit, now: Timestamp) -> Self {
+        let mut shown = Self::new(limit, now);
+        shown.is_shown = true;
+        shown.restored = Timestamp::ZERO;
+        shown
+    }
+
+    pub(super) const fn is_window(&self) -> bool {
+        matches!(self.limit.shape, Shape::Window { .. })
+    }
+
+    /// What a reading under this limit says.
+    pub(super) fn range(&self, reading: &Reading, limit: u64) -> Range {
+        let token = self.token();
+        // Nothing flows into a window: what is kept of it is lost.
+        let reserve = match self.limit.shape {
+            Shape::Continuous { .. } => {
+                i128::from(limit) * i128::from(self.limit.period / RESERVE_SHARE)
+            }
+            Shape::Window { .. } => 0,
+        };
+        let (low, high) = reading.bounds();
+        let lowest = i128::from(low) * token - reserve;
+        let is_near_zero = lowest <= 2 * i128::from(high - low) * token;
+        let highest = if is_near_zero {
+            lowest
+        } else {
+            (i128::from(high) + 1) * token
+        };
+        Range { lowest, highest }
+    }
+
+    /// What is left, in units of [`token`](Self::token), as of the last change.
+    pub(super) fn level(&self) -> i128 {
+        i128::from(self.capacity(0)) * self.token() - self.spent
+    }
+
+    pub(super) fn set_level(&mut self, level: i128) {
+        self.spent = (i128::from(self.capacity(0)) * self.token() - level).max(0);
+    }
+
+    /// The level now if it was `level` at `at` and so much has been taken since.
+    pub(super) fn level_since(
+        &self,
+        level: i128,
+        at: Timestamp,
+        taken: i64,
+        now: Timestamp,
+    ) -> i128 {
+        let refilled = match self.limit.shape {
+            Shape::Continuous { .. } => {
+                let elapsed = now.as_nanos().saturating_sub(at.as_nanos());
+                i128::from(elapsed) * i128::from(self.limit.amount)
+            }
+            Shape::Window { .. } => 0,
+        };
+        let level = level + refilled - i128::from(taken) * self.token();
+        level.min(i128::from(self.capacity(0)) * self.token())
+    }
+
+    /// The server grants another amount; what is left of it stays, as far as it fits.
+    pub(super) fn set_limit(&mut self, before: u64, limit: u64, now: Timestamp) {
+        self.advance(now);
+        let level = self.level();
+        if let Shape::Continuous { burst: Some(burst) } = &mut self.limit.shape {
+            *burst = if *burst == before {
+                limit
+            } else {
+                limit.min(*burst)
+            };
+        }
+        self.limit.amount = limit;
+        self.set_level(level);
+    }
+}
