@@ -3,7 +3,10 @@
 use std::time::Duration;
 
 use embedded_provider::{ChargingRule, LimitHeaders, Limits};
-use tower_relay::policy::{Quota, Unit};
+use tower_relay::{
+    policy::{Quota, Unit},
+    provider::Profile,
+};
 
 /// In whose words the client asks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,6 +58,20 @@ impl Row {
                 used: 0.95,
                 refused: 0.01,
             },
+        }
+    }
+
+    /// What the client takes the provider for.
+    pub(super) fn profile(&self) -> Profile {
+        match self.charging {
+            ChargingRule::Anthropic => Profile::anthropic(),
+            ChargingRule::OpenAi => Profile::openai(),
+            ChargingRule::Azure => Profile::azure_openai(),
+            ChargingRule::Gemini => Profile::gemini(),
+            ChargingRule::Bedrock => Profile::bedrock(),
+            ChargingRule::Groq => Profile::groq(),
+            ChargingRule::Mistral => Profile::mistral(),
+            _ => Profile::generic(),
         }
     }
 

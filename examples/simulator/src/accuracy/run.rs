@@ -5,7 +5,7 @@ use std::{cell::RefCell, rc::Rc, time::Duration};
 use bytes::Bytes;
 use embedded_provider::{Latency, Provider, ProviderService, Scope};
 use fastrand::Rng;
-use http::{HeaderName, Request, Response};
+use http::{Request, Response};
 use http_body::Body;
 use http_body_util::{BodyExt, Full};
 use tokio::{
@@ -18,6 +18,7 @@ use tower_relay::{
     error::BoxError,
     http::{Credential, Http, stack},
     key_rotation::{self, KeyPool, Source},
+    provider::CredentialHeader,
 };
 
 use super::{
@@ -169,10 +170,9 @@ fn client(
     }
     let pool = KeyPool::builder().scope(scope).build();
     let pool = pool.expect("one scope with one key");
-    let credential = match row.format {
-        Format::Anthropic => Credential::header(Http, HeaderName::from_static("x-api-key")),
-        Format::Gemini => Credential::header(Http, HeaderName::from_static("x-goog-api-key")),
-        Format::OpenAi | Format::Bedrock => Credential::bearer(Http),
+    let credential = match row.profile().credential_header() {
+        CredentialHeader::Named(name) => Credential::header(Http, name.clone()),
+        _ => Credential::bearer(Http),
     };
     stack(pool, credential).layer(provider)
 }
