@@ -72,7 +72,7 @@ pub(crate) enum Answer {
     Whole {
         bytes: Bytes,
         tokens: u64,
-        in_flight: Option<InFlight>,
+        in_flight: Option<Box<InFlight>>,
     },
     Stream(Box<Stream>),
 }
@@ -104,7 +104,7 @@ impl Answer {
         Self::Whole {
             bytes,
             tokens,
-            in_flight: Some(in_flight),
+            in_flight: Some(Box::new(in_flight)),
         }
     }
 

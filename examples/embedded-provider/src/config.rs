@@ -68,6 +68,9 @@ pub struct Limits {
     /// No bucket holds less than one request or token. A call that costs more than a bucket holds
     /// is admitted when that bucket is full, and leaves it in debt.
     pub burst: Duration,
+    /// How much of its rate each bucket is said to hold: where a minute is told and less is held,
+    /// calls are refused of whose limit much remains. More than zero; by default headers tell what is held.
+    pub shown_burst: Option<Duration>,
 }
 
 impl Default for Limits {
@@ -82,6 +85,7 @@ impl Default for Limits {
             tokens_per_minute: None,
             max_in_flight: None,
             burst: Duration::from_secs(1),
+            shown_burst: None,
         }
     }
 }
@@ -105,6 +109,7 @@ impl Limits {
         }
         for (field, span) in [
             ("burst", Some(self.burst)),
+            ("shown_burst", self.shown_burst),
             ("day_ends_in", Some(self.day_ends_in)),
             ("requests_window", self.requests_window),
         ] {

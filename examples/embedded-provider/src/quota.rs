@@ -88,6 +88,8 @@ pub(crate) struct Gauge {
 pub(crate) struct Quota {
     limits: Limits,
     meters: PerDimension<Option<Meter>>,
+    /// What is told of a bucket instead of itself: as full a one as it would be if it held more.
+    shown: PerDimension<Option<Meter>>,
 }
 
 #[derive(Debug)]
@@ -130,6 +132,17 @@ impl Shape {
             },
         })
     }
+
+    /// The same with the burst that is told, if it is another.
+    fn shown(self, limits: &Limits) -> Option<Self> {
+        match self {
+            Self::Bucket { per_minute, .. } => Some(Self::Bucket {
+                per_minute,
+                burst: limits.shown_burst?,
+            }),
+            Self::Window { .. } => None,
+        }
+    }
 }
 
 /// What a window may take of a limit per minute, at least 1.
@@ -143,6 +156,7 @@ impl Quota {
         let mut quota = Self {
             limits,
             meters: [const { None }; 5],
+            shown: [const { None }; 5],
         };
         quota.set_limits(limits, now);
         quota
@@ -155,6 +169,11 @@ impl Quota {
         for (dimension, slot) in Dimension::ALL.into_iter().zip(&mut self.meters) {
             let old = slot.take();
             *slot = Shape::of(dimension, &limits).map(|shape| Meter::under(shape, old, now));
+        }
+        for (dimension, slot) in Dimension::ALL.into_iter().zip(&mut self.shown) {
+            let old = slot.take();
+            let shape = Shape::of(dimension, &limits).and_then(|shape| shape.shown(&limits));
+            *slot = shape.map(|shape| Meter::under(shape, old, now));
         }
     }
 
@@ -238,12 +257,15 @@ impl Quota {
     }
 
     pub(crate) fn gauges(&self, now: Timestamp) -> Vec<Gauge> {
-        self.configured([(); 5])
-            .map(|(meter, dimension, ())| Gauge {
-                dimension,
-                limit: dimension.limit(&self.limits).unwrap_or(0),
-                remaining: meter.remaining(now),
-                full_at: meter.full_at(now),
+        self.configured(std::array::from_fn(|at| self.shown[at].as_ref()))
+            .map(|(meter, dimension, shown)| {
+                let meter = shown.unwrap_or(meter);
+                Gauge {
+                    dimension,
+                    limit: dimension.limit(&self.limits).unwrap_or(0),
+                    remaining: meter.remaining(now),
+                    full_at: meter.full_at(now),
+                }
             })
             .collect()
     }
@@ -265,9 +287,11 @@ impl Quota {
     }
 
     fn each<T: Copy>(&mut self, values: PerDimension<T>, mut change: impl FnMut(&mut Meter, T)) {
-        for (meter, value) in self.meters.iter_mut().zip(values) {
-            if let Some(meter) = meter {
-                change(meter, value);
+        for meters in [&mut self.meters, &mut self.shown] {
+            for (meter, value) in meters.iter_mut().zip(values) {
+                if let Some(meter) = meter {
+                    change(meter, value);
+                }
             }
         }
     }

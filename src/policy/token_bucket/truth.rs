@@ -15,7 +15,7 @@ mod mirror;
 
 use self::{
     history::{Found, History},
-    mirror::Mirror,
+    mirror::{Mirror, shown_at_once},
 };
 use super::{Cost, Dimension, Limit, Reservation, Shape, Timestamp, TokenBucket, Unit};
 use crate::policy::{Reading, Readings};
@@ -103,7 +103,7 @@ impl TokenBucket {
         let mut is_changed = false;
         for reading in seen.iter() {
             if learns || self.is_limited(own, reading.unit()) {
-                is_changed |= truth.hear(&mut self.dimensions, reading, at, found, now);
+                is_changed |= truth.hear(&mut self.dimensions, reading, reservation, found, now);
             }
         }
         let is_left = |seen: &Reading| seen.bounds().0 >= reservation.cost.get(seen.unit()).max(1);
@@ -224,13 +224,14 @@ impl Truth {
         &mut self,
         dimensions: &mut Vec<Dimension>,
         reading: &Reading,
-        at: Timestamp,
+        call: &Reservation,
         found: Found,
         now: Timestamp,
     ) -> bool {
+        let at = call.at;
         let own = dimensions.len() - self.dimensions();
         let Some(place) = self.place(&dimensions[own..], reading) else {
-            let Some(mirrored) = self.mirror(&dimensions[..own], reading, at, found, now) else {
+            let Some(mirrored) = self.mirror(&dimensions[..own], reading, call, found, now) else {
                 return false;
             };
             if self.start != Start::Over {
@@ -241,6 +242,7 @@ impl Truth {
             dimensions.push(mirrored);
             self.mirrors.push(Mirror {
                 limit,
+                peak: shown_at_once(reading, call.cost.get(reading.unit()), limit),
                 base: None,
                 is_sure: !matches!(found, Found::Unknown),
                 tightened_by: at,
@@ -256,10 +258,14 @@ impl Truth {
             if limit != mirror.limit {
                 dimension.set_limit(mirror.limit, limit, now);
                 (mirror.limit, mirror.base) = (limit, None);
+                mirror.peak = mirror.peak.min(limit);
                 mirror.limited_by = at;
                 is_changed = true;
             }
         }
+        let cost = call.cost.get(reading.unit());
+        let peak = shown_at_once(reading, cost, mirror.limit);
+        mirror.peak = mirror.peak.max(peak);
         is_changed |= match found {
             Found::Exactly(charged, is_heard) => {
                 let taken = self.history.charged.since(&charged, dimension.limit.unit);
@@ -294,10 +300,11 @@ impl Truth {
         &self,
         own: &[Dimension],
         reading: &Reading,
-        at: Timestamp,
+        call: &Reservation,
         found: Found,
         now: Timestamp,
     ) -> Option<Dimension> {
+        let at = call.at;
         if self.mirrors.len() >= MOST_MIRRORS {
             return None;
         }
@@ -325,8 +332,9 @@ impl Truth {
             nominal,
             shape,
         };
+        let peak = shown_at_once(reading, call.cost.get(unit), amount);
         let mut mirrored = Dimension::shown(&limit, now);
-        let low = mirrored.range(reading, amount).highest;
+        let low = mirrored.range(reading, amount, peak).highest;
         let low = low.min(i128::from(reading.bounds().0) * mirrored.token());
         let level = match found {
             Found::Exactly(charged, _) | Found::AtMost(charged) => {

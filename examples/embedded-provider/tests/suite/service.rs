@@ -125,6 +125,30 @@ async fn limits_are_shown_in_the_style_that_is_set() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn headers_can_tell_of_a_minute_where_a_second_is_held() {
+    let limits = Limits {
+        shown_burst: Some(MINUTE),
+        ..one_a_second()
+    };
+    let provider = start(builder(limits));
+    let told = async || {
+        let (status, headers, _) = ASK.send(&provider).await;
+        let remaining = headers["x-ratelimit-remaining-requests"].to_str();
+        (status, remaining.expect("a number").to_owned())
+    };
+    assert_eq!(told().await, (200, "59".to_owned()));
+    assert_eq!(told().await, (429, "59".to_owned()));
+    advance(SECOND).await;
+    assert_eq!(told().await, (200, "59".to_owned()));
+    let books = provider.books("org-a").expect("a configured scope");
+    assert_eq!(books.dimensions.len(), 1);
+    assert_eq!(
+        books.dimensions[0].1.held, 1.0,
+        "the books are of what is held"
+    );
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_refusal_tells_when_to_come_back_as_its_provider_does() {
     for (style, told) in [
         (LimitHeaders::OpenAi, (true, true)),
@@ -185,6 +209,10 @@ async fn wrong_settings_of_what_is_not_told_name_their_field() {
         (
             limits(|limits| limits.requests_window = Some(Duration::ZERO)),
             "requests_window",
+        ),
+        (
+            limits(|limits| limits.shown_burst = Some(Duration::ZERO)),
+            "shown_burst",
         ),
         (
             limits(|limits| limits.day_ends_in = Duration::ZERO),

@@ -92,6 +92,7 @@ fn run(run: &Figures) -> Value {
         "seed": run.seed,
         "drift": run.secrets.drift,
         "burst_s": run.secrets.burst.as_secs_f64(),
+        "shown_burst_s": run.secrets.shown.map(|burst| burst.as_secs_f64()),
         "jitter_s": run.secrets.jitter.as_secs_f64(),
         "binding": binding,
         "used": used,

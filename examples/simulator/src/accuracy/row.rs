@@ -61,7 +61,7 @@ impl Row {
         }
     }
 
-    /// Who the client takes the provider for.
+    /// What the client takes the provider for.
     pub(super) fn profile(&self) -> Profile {
         match self.charging {
             ChargingRule::Anthropic => Profile::anthropic(),

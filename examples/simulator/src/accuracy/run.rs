@@ -1,4 +1,8 @@
 //! One run: workers, the library's layers, and the provider, on one thread in virtual time.
+#![allow(
+    clippy::disallowed_methods,
+    reason = "the workers live in virtual time and measure it"
+)]
 
 use std::{cell::RefCell, rc::Rc, time::Duration};
 
@@ -42,6 +46,8 @@ pub(super) struct Secrets {
     pub(super) drift: f64,
     pub(super) jitter: Duration,
     pub(super) burst: Duration,
+    /// What headers say of the burst, if it is not so.
+    pub(super) shown: Option<Duration>,
 }
 
 impl Secrets {
@@ -59,6 +65,7 @@ impl Secrets {
             drift,
             jitter: Duration::from_millis(20),
             burst: Duration::from_secs(seconds),
+            shown: (seed % 2 == 1).then_some(MINUTE),
         }
     }
 }
@@ -134,6 +141,7 @@ fn provider(row: &Row, seed: u64) -> Provider {
     let secrets = Secrets::of(seed);
     let mut limits = row.limits;
     limits.burst = secrets.burst;
+    limits.shown_burst = secrets.shown;
     Provider::builder()
         .scope(Scope::new(SCOPE, [KEY], limits))
         .seed(seed)

@@ -10,6 +10,9 @@ use crate::policy::{Reading, cost::Tally};
 /// that waits in the server's bucket; in the smallest limits it must be less than the 3 % that
 /// may be lost where that is full.
 const RESERVE_SHARE: u64 = 40;
+/// And no more than this part of what the server has ever shown to be left: a bucket that holds a
+/// second's worth would otherwise never be let below it.
+const RESERVE_OF_PEAK: i128 = 4;
 /// Good news is believed by this part: the next answer brings more of it, and may bring less.
 const LOOSENED_SHARE: i128 = 8;
 /// What others use is measured over at least this time, and over this many units of what can be
@@ -26,6 +29,9 @@ const PLENTY: (i128, i128) = (7, 8);
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Mirror {
     pub(super) limit: u64,
+    /// The most that the server has shown to be left: its bucket holds that much, and may hold
+    /// far less than the limit grants in a period.
+    pub(super) peak: u64,
     /// The reading from which on is measured what others use.
     pub(super) base: Option<Base>,
     /// Whether its level follows from an answer, and not from what may have been sent unheard.
@@ -58,6 +64,11 @@ pub(super) struct Range {
 
 // === impl Mirror ===
 
+/// What there was to take for a call of this cost that left what a reading shows.
+pub(super) fn shown_at_once(reading: &Reading, cost: u64, limit: u64) -> u64 {
+    reading.bounds().1.saturating_add(cost).min(limit)
+}
+
 impl Mirror {
     /// Brings the level nearer to what follows from a reading, of a call since which so much has
     /// been taken; up only if that `is_news`.
@@ -79,7 +90,7 @@ impl Mirror {
                 dimension.resets_at = now + Duration::from_nanos(wait.min(dimension.limit.nominal));
             }
         }
-        let Range { lowest, highest } = dimension.range(reading, self.limit);
+        let Range { lowest, highest } = dimension.range(reading, self.limit, self.peak);
         let highest = dimension.level_since(highest, at, taken, now);
         let level = dimension.level();
         if level > highest {
@@ -119,7 +130,7 @@ impl Mirror {
             remaining: low,
             charged,
         };
-        if i128::from(low) * PLENTY.1 > i128::from(self.limit) * PLENTY.0 {
+        if i128::from(low) * PLENTY.1 > i128::from(self.peak) * PLENTY.0 {
             (self.base, dimension.limit.amount) = (None, self.limit);
             return;
         }
@@ -134,7 +145,7 @@ impl Mirror {
             return;
         }
         if nanos * i128::from(self.limit)
-            >= period * i128::from(self.limit.saturating_sub(before.remaining))
+            >= period * i128::from(self.peak.saturating_sub(before.remaining))
         {
             // It may have been full in between.
             self.base = Some(base);
@@ -166,12 +177,13 @@ impl Dimension {
     }
 
     /// What a reading under this limit says.
-    pub(super) fn range(&self, reading: &Reading, limit: u64) -> Range {
+    pub(super) fn range(&self, reading: &Reading, limit: u64, peak: u64) -> Range {
         let token = self.token();
         // Nothing flows into a window: what is kept of it is lost.
         let reserve = match self.limit.shape {
             Shape::Continuous { .. } => {
-                i128::from(limit) * i128::from(self.limit.period / RESERVE_SHARE)
+                let of_limit = i128::from(limit) * i128::from(self.limit.period / RESERVE_SHARE);
+                of_limit.min(i128::from(peak) * token / RESERVE_OF_PEAK)
             }
             Shape::Window { .. } => 0,
         };
