@@ -197,7 +197,8 @@ async fn a_failure_that_is_final_lets_the_upload_go_on_beyond_the_bound() {
     let retry = RetryLayer::http().replay(ReplayBuffer::new(100));
     let mut service = retry.layer(Server::new([early]));
     // The future is kept, as `select!` keeps those that are done.
-    let mut call = Box::pin(service.ready().await.expect("ready").call(upload));
+    let ready = ServiceExt::<Request<Steps>>::ready(&mut service).await;
+    let mut call = Box::pin(ready.expect("ready").call(upload));
     let response = (&mut call).await.expect("the failure");
     assert_eq!(response.status(), 400);
     tokio::time::sleep(Duration::from_millis(200)).await;
