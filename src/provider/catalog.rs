@@ -147,10 +147,10 @@ impl Profile {
     /// DeepSeek: no fixed quotas but a limit of calls in flight that shrinks with the balance.
     /// Nothing is documented of how it charges, so everything counts.
     pub fn deepseek() -> Self {
-        profile("deepseek").errors(
-            Errors::default()
-                .of_provider([Rule::code("insufficient_system_resource", Verdict::Overloaded)]),
-        )
+        profile("deepseek").errors(Errors::default().of_provider([Rule::code(
+            "insufficient_system_resource",
+            Verdict::Overloaded,
+        )]))
     }
 
     /// OpenRouter: account-wide, so that more keys or accounts do not help. Calls in flight hold

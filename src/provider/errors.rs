@@ -188,7 +188,9 @@ impl Errors {
             }
         }
         // What a gateway wraps in an error of its own is what happened.
-        let wrapped = said.status.filter(|_| matches!(status, 400 | 500 | 502 | 503));
+        let wrapped = said
+            .status
+            .filter(|_| matches!(status, 400 | 500 | 502 | 503));
         let status = wrapped.unwrap_or(status);
         self.judge(&said, Some(status), headers, now)
             .with_advice(advice(headers))
@@ -228,7 +230,10 @@ impl Errors {
             retry.or(said.reset).or_else(|| quoted.explicit())
         };
         let has_short_wait = || {
-            let wait = explicit.or_else(|| in_body(false)).or_else(spent).or_else(prose);
+            let wait = explicit
+                .or_else(|| in_body(false))
+                .or_else(spent)
+                .or_else(prose);
             wait.is_some_and(|wait| wait < SHORT_WAIT)
         };
 

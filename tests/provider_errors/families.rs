@@ -12,7 +12,14 @@ pub(crate) struct Case {
 }
 
 const fn case(name: &'static str, status: u16, body: &'static str, verdict: Verdict) -> Case {
-    Case { name, provider: "generic", status, headers: &[], body, verdict }
+    Case {
+        name,
+        provider: "generic",
+        status,
+        headers: &[],
+        body,
+        verdict,
+    }
 }
 
 impl Case {
@@ -278,4 +285,68 @@ pub(crate) const SECOND: &[Case] = &[
     case("balance-number", 400, r#"{"error":{"message":"Invalid request: balance must be a number"}}"#, CallerFault),
     case("function-name", 400, r#"{"error":{"message":"Function name too_many_requests is invalid"}}"#, CallerFault),
     case("cancelled-499", 499, r#"{"message":"request cancelled"}"#, CallerFault),
+];
+
+/// Written after the rules had passed the second list, to measure what they make of the next.
+#[rustfmt::skip]
+pub(crate) const THIRD: &[Case] = &[
+    case("local-quota", 403, r#"{"error":{"message":"local:insufficient_quota","type":"api_error"}}"#, Exhausted),
+    case("mapped-upstream", 429, r#"{"type":"error","error":{"type":"rate_limit_error","message":"Upstream provider K returned HTTP 429.\nCategory: exceeded_current_quota_error\nMapped message: Provider rate limit reached. Please retry shortly.\n\nUpstream error:\n{\"message\":\"Your account org-x is suspended due to insufficient balance, please recharge your account\",\"type\":\"exceeded_current_quota_error\"}"}}"#, Exhausted),
+    case("good-standing", 400, r#"{"error":{"message":"Access denied, please make sure your account is in good standing. For details, see: https://example.org/error-code#overdue-payment","type":"access_denied"}}"#, Exhausted),
+    case("past-invoices", 412, r#"{"error":{"details":{"status_code":412,"body":"{\"error\":\"Account acme is suspended, possibly due to reaching the monthly spending limit or failure to pay past invoices\"}"},"message":"cloud request failed"}}"#, Exhausted),
+    case("premium-requests", 402, r#"{"error":{"message":"You have no quota","code":"quota_exceeded"}}"#, Exhausted),
+    case("trial-over", 403, r#"{"message":"Your free trial has ended. Add a card to keep using the API."}"#, Exhausted),
+    case("wallet", 400, r#"{"detail":"Wallet balance too low for this request"}"#, Exhausted),
+    case("per-month-calls", 403, r#"{"error":{"code":"PlanLimitReached","message":"100000 requests per month are included in your plan and have been used"}}"#, Exhausted),
+    case("fr-credit", 402, r#"{"message":"Crédit insuffisant"}"#, Exhausted),
+    case("zh-balance-403", 403, r#"{"error":{"message":"用户余额不足","type":"one_api_error","code":"insufficient_user_quota"}}"#, Exhausted),
+    case("exhausted-capacity-quota", 429, r#"[{"error":{"code":429,"message":"You have exhausted your capacity on this model. Your quota will reset after 26s.","errors":[{"reason":"rateLimitExceeded"}],"status":"RESOURCE_EXHAUSTED","details":[{"reason":"RATE_LIMIT_EXCEEDED"}]}}]"#, Throttled).of("gemini"),
+    case("truncated-array", 429, r#"[{ "error": { "code": 429, "message": "Resource exhausted. Please try again la"#, Throttled).of("gemini"),
+    case("requests-in-queue", 429, r#"{"error":"You have too many pending requests"}"#, Throttled),
+    case("proxy-502-rate", 502, r#"{"error":{"message":"Upstream answered 429 Too Many Requests","type":"upstream_error"}}"#, Throttled),
+    case("key-rpm", 400, r#"{"error":{"message":"Max parallel request limit reached. Hit limit for api_key: x, rpm limit: 3","type":"None","code":"400"}}"#, Throttled),
+    case("code-only-string", 400, r#"{"error":"rate_limit_exceeded"}"#, Throttled),
+    case("request-rate-too-large", 429, r#"{"code":"TooManyRequests","message":"Request rate is large"}"#, Throttled),
+    case("es-rate", 429, r#"{"mensaje":"Demasiadas solicitudes"}"#, Throttled),
+    case("burst", 429, r#"{"error":{"code":"rate_limit_exceeded","message":"Burst too steep: ramp your traffic up gradually"}}"#, RampLimit),
+    case("aws-slowdown", 503, r#"{"__type":"SlowDown","message":"Please reduce your request rate."}"#, RampLimit),
+    case("jwt", 403, r#"{"message":"Jwt is expired"}"#, KeyRejected),
+    case("signature-v4", 403, r#"{"message":"Signature expired: 20260101T000000Z is now earlier than 20260101T000500Z"}"#, KeyRejected).of("bedrock"),
+    case("no-such-key", 400, r#"{"error":{"message":"API key doesn't exist","type":"invalid_request_error"}}"#, KeyRejected),
+    case("bad-auth-header", 400, r#"{"error":{"message":"You didn't provide an API key. You need to provide your API key in an Authorization header.","type":"invalid_request_error"}}"#, KeyRejected),
+    case("key-wrong-project", 403, r#"{"error":{"message":"The API key provided is not valid for this project"}}"#, KeyRejected),
+    case("de-key", 401, r#"{"fehler":"Ungültiger Schlüssel"}"#, KeyRejected),
+    case("account-suspended", 403, r#"{"error":"Access forbidden: account may be suspended"}"#, KeyRejected),
+    case("license", 403, r#"{"error":{"code":403,"details":[{"@type":"type.googleapis.com/google.rpc.ErrorInfo","reason":"SUBSCRIPTION_REQUIRED"}],"message":"You are currently configured to use a project but lack a license.","status":"PERMISSION_DENIED"}}"#, ModelDenied).of("gemini"),
+    case("not-authorized-operation", 403, r#"{"Message":"Your account is not authorized to invoke this API operation."}"#, ModelDenied).of("bedrock"),
+    case("tier-model", 403, r#"{"error":{"message":"Your tier does not include access to gpt-9","type":"permission_error"}}"#, ModelDenied),
+    case("unknown-engine", 404, r#"{"error":{"message":"That model does not exist","type":"invalid_request_error","param":null,"code":null}}"#, ModelDenied),
+    case("not-a-model", 400, r#"{"error":{"message":"'foo' is not a supported model","param":"model"}}"#, ModelDenied),
+    case("vllm-lora", 404, r#"{"object":"error","message":"The model `lora-7` does not exist.","type":"NotFoundError","code":404}"#, ModelDenied),
+    case("model-deprecated", 410, r#"{"error":{"message":"The model foo-1 was retired on 2026-01-01"}}"#, ModelDenied),
+    case("territory", 403, r#"{"error":{"message":"We do not offer our services in your territory.","type":"forbidden"}}"#, Region),
+    case("geo-html", 403, "<HTML><HEAD><TITLE>ERROR: The request could not be satisfied</TITLE></HEAD><BODY>The distribution is configured to block access from your country.</BODY></HTML>", Region),
+    case("no-capacity-model", 429, r#"{"error":{"code":429,"message":"No capacity available for model g on the server","status":"RESOURCE_EXHAUSTED","errors":[{"reason":"rateLimitExceeded"}],"details":[{"reason":"MODEL_CAPACITY_EXHAUSTED"}]}}"#, Overloaded).of("gemini"),
+    case("backlog", 429, r#"{"error":{"message":"Our servers are experiencing unusually high load","type":"rate_limit_error"}}"#, Overloaded),
+    case("hot", 500, r#"{"error":{"message":"Engine is at full capacity","type":"internal_error"}}"#, Overloaded),
+    case("gpu-unavailable", 503, r#"{"detail":"No GPU workers available"}"#, Overloaded),
+    case("upstream-timeout", 504, r#"{"message":"The upstream server is timing out"}"#, ServerFault),
+    case("dial-tcp", 500, r#"{"error":{"message":"Unable to round-trip http request to upstream: dial tcp: connection refused","type":"internal_error"}}"#, ServerFault),
+    case("wall-clock", 500, r#"{"message":"Decode wall clock timeout after 600s","type":"internal_server_error","code":500}"#, ServerFault),
+    case("budget-not-consumed", 500, r#"{"detail":["A timeout error occurred. The function call took longer than 60 second(s). If you have a team budget, note that your team budget has NOT been consumed."]}"#, ServerFault),
+    case("cf-525", 525, "<html><head><title>SSL handshake failed</title></head></html>", ServerFault),
+    case("role-tool-image", 400, r#"{"error":{"message":"Invalid 'messages[234]'. Image URLs are only allowed for messages with role 'user', but this message with role 'tool' contains an image URL.","type":"invalid_request_error","param":"messages[234]","code":"invalid_value"}}"#, CallerFault).of("openai"),
+    case("could-not-process", 400, r#"{"type":"error","error":{"type":"invalid_request_error","message":"Could not process image"}}"#, CallerFault).of("anthropic"),
+    case("missing-parameter", 400, r#"{"error":{"message":"Missing required parameter: 'messages[28].role'.","type":"invalid_request_error","param":"messages[28].role","code":"missing_required_parameter"}}"#, CallerFault).of("openai"),
+    case("entity-404", 404, r#"{"error":{"code":404,"message":"Requested entity was not found.","status":"NOT_FOUND"}}"#, CallerFault).of("gemini"),
+    case("temperature-model", 400, r#"{"error":{"message":"temperature is not supported by model o9"}}"#, CallerFault),
+    case("country-name-arg", 400, r#"{"error":{"message":"tools.0.web_search.user_location.country: String should have at most 2 characters"}}"#, CallerFault).of("anthropic"),
+    case("cache-control-limit", 400, r#"{"error":{"type":"invalid_request_error","message":"A maximum of 4 blocks with cache_control may be provided. Found 5."}}"#, CallerFault).of("anthropic"),
+    case("credit-card-content", 400, r#"{"error":{"message":"Blocked by guardrail: input contains a credit card number","type":"guardrail_violation"}}"#, CallerFault),
+    case("many-tools", 400, r#"{"error":{"message":"Too many tools: 200, the limit is 128"}}"#, CallerFault),
+    case("file-quota-word", 400, r#"{"error":{"message":"File name daily_quota_report.pdf exceeds the allowed length"}}"#, CallerFault),
+    case("json-parse", 400, r#"{"error":{"message":"Failed to parse request body: expected value at line 1 column 1"}}"#, CallerFault),
+    case("cyber", 400, r#"{"error":{"message":"This request was flagged as violating our usage policies","code":"cyber_policy_violation"}}"#, CallerFault).of("openai"),
+    case("image-size", 400, r#"{"error":{"message":"image exceeds 5 MB maximum: 6291456 bytes > 5242880 bytes"}}"#, CallerFault).of("anthropic"),
+    case("html-405", 405, "<html><title>405 Not Allowed</title></html>", CallerFault),
 ];

@@ -1,6 +1,13 @@
 //! What failures mean, judged on bodies that the rules were not written for.
 
+#![cfg(feature = "provider")]
+#![allow(clippy::disallowed_methods, reason = "a test measures")]
+
 mod families;
+mod hints;
+mod hostile;
+mod inside;
+mod rules;
 
 use std::time::{Duration, SystemTime};
 
@@ -8,7 +15,10 @@ use families::Case;
 use http::{HeaderMap, HeaderName, StatusCode};
 use tower_relay::{outcome::Outcome, provider::Profile};
 
-const NOW: SystemTime = SystemTime::UNIX_EPOCH;
+/// Noon of 2026-11-20.
+fn now() -> SystemTime {
+    SystemTime::UNIX_EPOCH + Duration::from_secs(1_795_176_000)
+}
 
 fn classify(case: &Case) -> Outcome {
     let headers: HeaderMap = (case.headers.iter())
@@ -19,8 +29,7 @@ fn classify(case: &Case) -> Outcome {
         .collect();
     let status = StatusCode::from_u16(case.status).expect("it is a status");
     let profile = Profile::of(case.provider).expect("it is a provider");
-    let now = NOW + Duration::from_secs(1_790_000_000);
-    profile.classify(status, &headers, case.body.as_bytes(), now)
+    profile.classify(status, &headers, case.body.as_bytes(), now())
 }
 
 fn judge(cases: &[Case]) {
@@ -29,7 +38,10 @@ fn judge(cases: &[Case]) {
         let verdict = classify(case).verdict();
         if verdict != case.verdict {
             misses += 1;
-            println!("MISS {:30} {} is {verdict:?}, not {:?}", case.name, case.status, case.verdict);
+            println!(
+                "MISS {:30} {} is {verdict:?}, not {:?}",
+                case.name, case.status, case.verdict
+            );
         }
     }
     println!("{} of {} right", cases.len() - misses, cases.len());
@@ -44,4 +56,9 @@ fn failures_of_all_families_are_told_apart() {
 #[test]
 fn failures_that_the_rules_had_not_seen_are_told_apart() {
     judge(families::SECOND);
+}
+
+#[test]
+fn failures_of_a_third_list_are_told_apart() {
+    judge(families::THIRD);
 }

@@ -13,10 +13,15 @@ pub(super) fn until_pacific_midnight(now: SystemTime) -> Option<Duration> {
     let day = now.as_secs().checked_sub(8 * HOUR)? / DAY + 1;
     let midnight = |day: u64| {
         let offset = if is_summer(day) { 7 } else { 8 };
-        Some(Duration::from_secs(day.checked_mul(DAY)?.checked_add(offset * HOUR)?))
+        Some(Duration::from_secs(
+            day.checked_mul(DAY)?.checked_add(offset * HOUR)?,
+        ))
     };
     let ahead = |at: &Duration| *at > now;
-    midnight(day).filter(ahead).or_else(|| midnight(day + 1))?.checked_sub(now)
+    midnight(day)
+        .filter(ahead)
+        .or_else(|| midnight(day + 1))?
+        .checked_sub(now)
 }
 
 /// Whether daylight time holds at the midnight with which a day since 1970 begins.
@@ -44,13 +49,21 @@ fn civil(days: u64) -> (u64, u64, u64) {
     let of_year = of_era - (365 * year + year / 4 - year / 100);
     let month = (5 * of_year + 2) / 153;
     let day = of_year - (153 * month + 2) / 5 + 1;
-    let (month, next) = if month < 10 { (month + 3, 0) } else { (month - 9, 1) };
+    let (month, next) = if month < 10 {
+        (month + 3, 0)
+    } else {
+        (month - 9, 1)
+    };
     (era * 400 + year + next, month, day)
 }
 
 /// The days from 1970 to a date.
 fn days_to(year: u64, month: u64, day: u64) -> u64 {
-    let (year, month) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
+    let (year, month) = if month > 2 {
+        (year, month - 3)
+    } else {
+        (year - 1, month + 9)
+    };
     let of_era = year % 400;
     let days = of_era * 365 + of_era / 4 - of_era / 100 + (153 * month + 2) / 5 + day - 1;
     year / 400 * 146_097 + days - 719_468
@@ -63,7 +76,9 @@ mod tests {
 
     fn until(now: &str) -> u64 {
         let now = rfc3339(now).expect("a test's instant is valid");
-        until_pacific_midnight(now).expect("it is after 1970").as_secs()
+        until_pacific_midnight(now)
+            .expect("it is after 1970")
+            .as_secs()
     }
 
     #[test]

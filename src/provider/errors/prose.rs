@@ -18,8 +18,20 @@ const CUES: [&str; 9] = [
 ];
 /// What may stand between them and the time.
 const BETWEEN: [&str; 14] = [
-    "in", "after", "at", "on", "for", "until", "about", "approximately", "another", "your",
-    "request", "least", "access", "the",
+    "in",
+    "after",
+    "at",
+    "on",
+    "for",
+    "until",
+    "about",
+    "approximately",
+    "another",
+    "your",
+    "request",
+    "least",
+    "access",
+    "the",
 ];
 /// No more occurrences of cues are looked at.
 const MOST_CUES: usize = 16;
@@ -140,10 +152,17 @@ mod tests {
             ("Quota will be replenished in 00:12:34.", 754_000),
             ("Please wait 1.5 sec", 1_500),
             ("Retry your request after 250 ms", 250),
-            ("You will regain access on 2026-04-01 at 00:00 UTC.", 1_600_000),
+            (
+                "You will regain access on 2026-04-01 at 00:00 UTC.",
+                1_600_000,
+            ),
             ("Limit resets at: 2026-04-01T00:00:00Z", 1_600_000),
         ] {
-            assert_eq!(wait(text, now), Some(Duration::from_millis(millis)), "{text}");
+            assert_eq!(
+                wait(text, now),
+                Some(Duration::from_millis(millis)),
+                "{text}"
+            );
         }
     }
 
@@ -158,7 +177,11 @@ mod tests {
             "regain access on 1999-01-01 at 00:00 UTC",
             "in 20s",
         ] {
-            assert_eq!(wait(text, SystemTime::UNIX_EPOCH + Duration::from_secs(1 << 30)), None, "{text}");
+            assert_eq!(
+                wait(text, SystemTime::UNIX_EPOCH + Duration::from_secs(1 << 30)),
+                None,
+                "{text}"
+            );
         }
     }
 

@@ -70,7 +70,12 @@ impl Rule {
     /// This rule for failures with this code only.
     pub fn and_code(mut self, code: &str) -> Self {
         let letters = code.chars().filter(|c| c.is_alphanumeric());
-        self.code = Some(letters.flat_map(char::to_lowercase).collect::<String>().into());
+        self.code = Some(
+            letters
+                .flat_map(char::to_lowercase)
+                .collect::<String>()
+                .into(),
+        );
         self
     }
 
@@ -90,7 +95,8 @@ impl Rule {
     pub(super) fn apply(&self, said: &Said, status: Option<u16>) -> Option<Verdict> {
         let holds = (self.status.is_none() || self.status == status)
             && self.code.as_ref().is_none_or(|code| said.codes.equal(code))
-            && (self.message.as_ref()).is_none_or(|words| words::plain(&said.raw).contains(&**words));
+            && (self.message.as_ref())
+                .is_none_or(|words| words::plain(&said.raw).contains(&**words));
         holds.then_some(self.verdict)
     }
 }

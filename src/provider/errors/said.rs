@@ -17,8 +17,10 @@ use crate::http::value;
 const LONGEST_BODY: usize = 64 * 1024;
 /// Of one text no more than this is read.
 const LONGEST_TEXT: usize = 8 * 1024;
-/// No more of texts than this is kept, and no more of codes.
+/// No more of texts than this is kept.
 const MOST_WORDS: usize = 4 * 1024;
+/// No more of codes than this is kept.
+const MOST_CODES: usize = 2 * 1024;
 /// A string longer than this is no code.
 const LONGEST_CODE: usize = 96;
 /// How often JSON may stand inside a string of JSON.
@@ -107,7 +109,7 @@ impl Said {
         let code = code.rsplit('#').next().unwrap_or(code);
         let code = code.split(':').next().unwrap_or(code).trim();
         if !code.is_empty() && code.len() <= LONGEST_CODE && !code.starts_with("http") {
-            self.codes.code(code, MOST_WORDS);
+            self.codes.code(code, MOST_CODES);
         }
     }
 }
@@ -289,15 +291,45 @@ fn role(key: &str) -> Role {
         b"retryafter" | b"retryafterseconds" | b"retryaftersecs" | b"retryaftersec"
         | b"retryin" | b"retryinseconds" | b"waitseconds" | b"estimatedtime" => Role::RetrySeconds,
         b"retrydelay" => Role::RetryInfo,
-        b"resetsat" | b"resetat" | b"resettime" | b"retryat" | b"resetsinseconds"
-        | b"resetinseconds" | b"resetsin" | b"resetafter" | b"resetafterseconds"
-        | b"resetsatms" | b"quotareset" | b"quotaresettimestamp" => Role::Reset,
+        b"resetsat"
+        | b"resetat"
+        | b"resettime"
+        | b"retryat"
+        | b"resetsinseconds"
+        | b"resetinseconds"
+        | b"resetsin"
+        | b"resetafter"
+        | b"resetafterseconds"
+        | b"resetsatms"
+        | b"quotareset"
+        | b"quotaresettimestamp" => Role::Reset,
         b"param" | b"parameter" | b"field" | b"fieldname" => Role::Parameter,
-        b"input" | b"inputs" | b"prompt" | b"messages" | b"flaggedinput" | b"request"
-        | b"requestbody" | b"requestheaders" | b"failedgeneration" | b"content" | b"contents"
-        | b"text" | b"delta" | b"output" | b"arguments" | b"tools" | b"functions" | b"ctx"
-        | b"loc" | b"contentfilterresult" | b"contentfilterresults" | b"links" | b"usage"
-        | b"usagemetadata" | b"candidates" | b"safetyratings" => Role::Foreign,
+        b"input"
+        | b"inputs"
+        | b"prompt"
+        | b"messages"
+        | b"flaggedinput"
+        | b"request"
+        | b"requestbody"
+        | b"requestheaders"
+        | b"failedgeneration"
+        | b"content"
+        | b"contents"
+        | b"text"
+        | b"delta"
+        | b"output"
+        | b"arguments"
+        | b"tools"
+        | b"functions"
+        | b"ctx"
+        | b"loc"
+        | b"contentfilterresult"
+        | b"contentfilterresults"
+        | b"links"
+        | b"usage"
+        | b"usagemetadata"
+        | b"candidates"
+        | b"safetyratings" => Role::Foreign,
         _ => Role::Unknown,
     }
 }

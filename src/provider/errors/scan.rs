@@ -92,8 +92,7 @@ pub(super) fn walk(json: &str, visitor: &mut impl Visitor) {
                 };
                 let named = key.take().or((!top.is_object).then_some(top.key));
                 // What is bare is ASCII; anything else begins and ends inside a character.
-                if let (Some(named), Some(bare), true) =
-                    (named, json.get(start..at), top.is_wanted)
+                if let (Some(named), Some(bare), true) = (named, json.get(start..at), top.is_wanted)
                 {
                     visitor.leaf(top.key, named, Leaf::Bare(bare));
                 }
@@ -141,7 +140,9 @@ pub(super) fn unescape(raw: &str) -> Cow<'_, str> {
             Some('r') => text.push('\r'),
             Some('b' | 'f') => text.push(' '),
             Some('u') => {
-                let code = rest.get(1..5).and_then(|hex| u32::from_str_radix(hex, 16).ok());
+                let code = rest
+                    .get(1..5)
+                    .and_then(|hex| u32::from_str_radix(hex, 16).ok());
                 let Some(code) = code else { continue };
                 // A half of a pair is a letter that no rule asks for.
                 text.push(char::from_u32(code).unwrap_or(char::REPLACEMENT_CHARACTER));
@@ -188,7 +189,12 @@ mod tests {
         let json = r#"[{"error":{"code":429,"list":["a",{"b":null}],"input":{"c":"no"},"d":"x\"y\u00e9"}}]"#;
         assert_eq!(
             told(json),
-            ["error.code=429", "list.list=a", "list.b=null", "error.d=x\"yé"]
+            [
+                "error.code=429",
+                "list.list=a",
+                "list.b=null",
+                "error.d=x\"yé"
+            ]
         );
     }
 

@@ -16,18 +16,59 @@ const GAP: usize = 64;
 
 /// How clauses of advice begin. What a server recommends is no statement of what happened: "you
 /// can increase your rate limit by adding a payment method".
-const ADVICE: [&str; 25] = [
-    " please ", " to ", " you can ", " you may ", " need ", " upgrade ", " visit ", " see ",
-    " for ", " add ", " contact ", " learn ", " check ", " go ", " head ", " try ", " consider ",
-    " if ", " make sure ", " increase ", " reduce ", " retry ", " purchase ", " refer ", " use ",
+const ADVICE: [&str; 24] = [
+    " please ",
+    " to ",
+    " you can ",
+    " you may ",
+    " need ",
+    " upgrade ",
+    " visit ",
+    " see ",
+    " for ",
+    " add ",
+    " contact ",
+    " learn ",
+    " check ",
+    " go ",
+    " head ",
+    " try ",
+    " consider ",
+    " if ",
+    " increase ",
+    " reduce ",
+    " retry ",
+    " purchase ",
+    " refer ",
+    " use ",
 ];
 
 /// What clauses have that speak of a part of the request: "the quota parameter must not exceed
 /// 100". Under the statuses where quotations are masked they say nothing of limits or keys.
-const OF_REQUEST: [&str; 17] = [
-    "must not exceed", "must be a$", "must be an$", "must be at", "must be less", "must be greater",
-    "must be one of", "must be in$", "must be between", "must have", "schema", "property",
-    "parameter", "argument", "field$", "function name", "tool$",
+const OF_REQUEST: [&str; 23] = [
+    "must not exceed",
+    "must be a$",
+    "must be an$",
+    "must be at",
+    "must be less",
+    "must be greater",
+    "must be one of",
+    "must be in$",
+    "must be between",
+    "must have",
+    "schema",
+    "property",
+    "parameter",
+    "argument",
+    "field$",
+    "function name",
+    "file name",
+    "characters",
+    "length$",
+    "bytes$",
+    "prompt$",
+    "images",
+    "pdf$",
 ];
 
 /// Lines of words, each with a space at both ends, and no longer together than `most` bytes.
@@ -105,7 +146,10 @@ impl Lines {
                 _ => {
                     self.space();
                     // "please" begins a clause wherever it stands.
-                    if tail.get(..7).is_some_and(|word| word.eq_ignore_ascii_case("please ")) {
+                    if tail
+                        .get(..7)
+                        .is_some_and(|word| word.eq_ignore_ascii_case("please "))
+                    {
                         line = self.end_clause(first, line, quotes);
                     }
                 }
@@ -149,10 +193,12 @@ impl Lines {
     fn end_clause(&mut self, first: usize, line: usize, quotes: Quotes) -> usize {
         let clause = &self.text[line..];
         let says_nothing = clause.trim().is_empty();
-        let advises = line > first && ADVICE.iter().any(|advice| clause.starts_with(advice));
-        let of_request = || {
-            quotes == Quotes::Masked && OF_REQUEST.iter().any(|phrase| has(clause, phrase))
-        };
+        // "Make sure that" names what is wrong.
+        let advises = line > first
+            && ADVICE.iter().any(|advice| clause.starts_with(advice))
+            && !clause.starts_with(" please make sure ");
+        let of_request =
+            || quotes == Quotes::Masked && OF_REQUEST.iter().any(|phrase| has(clause, phrase));
         if says_nothing || advises || of_request() {
             self.text.truncate(line);
         } else {
@@ -230,7 +276,9 @@ fn has(line: &str, phrase: &str) -> bool {
         return line.contains(phrase);
     }
     if let Some(start) = phrase.strip_prefix('^') {
-        return line.strip_prefix(' ').is_some_and(|line| line.starts_with(start));
+        return line
+            .strip_prefix(' ')
+            .is_some_and(|line| line.starts_with(start));
     }
     match phrase.strip_suffix('$') {
         None => find(line, phrase).is_some(),
@@ -282,7 +330,12 @@ mod tests {
 
     #[test]
     fn codes_of_all_conventions_are_the_same_words() {
-        for text in ["rate_limit_error", "RateLimitError", "rate-limit.error", "RATE_LIMIT_ERROR"] {
+        for text in [
+            "rate_limit_error",
+            "RateLimitError",
+            "rate-limit.error",
+            "RATE_LIMIT_ERROR",
+        ] {
             assert_eq!(code(text), " rate limit error \n");
         }
         assert_eq!(code("HTTPError2Big"), " http error2 big \n");
@@ -290,29 +343,53 @@ mod tests {
 
     #[test]
     fn advice_is_left_out_unless_nothing_else_is_said() {
-        let text = "Rate limit reached on v1.5 (TPM): 3.5 used. You can increase it by adding credits.";
-        assert_eq!(prose(text, Quotes::Read), " rate limit reached on v1 5 tpm 3 5 used \n");
+        let text =
+            "Rate limit reached on v1.5 (TPM): 3.5 used. You can increase it by adding credits.";
+        assert_eq!(
+            prose(text, Quotes::Read),
+            " rate limit reached on v1 5 tpm 3 5 used \n"
+        );
         let text = "Quota exceeded, please check your billing details";
         assert_eq!(prose(text, Quotes::Read), " quota exceeded \n");
         assert_eq!(prose("Please pay!", Quotes::Read), " please pay \n");
         assert_eq!(prose("", Quotes::Read), "");
-        assert_eq!(prose("Failed: no key. Key: 5", Quotes::Read), " failed : no key \n key 5 \n");
+        assert_eq!(
+            prose("Failed: no key. Key: 5", Quotes::Read),
+            " failed : no key \n key 5 \n"
+        );
     }
 
     #[test]
     fn quotations_say_nothing_where_they_are_masked() {
         let text = "Don't call 'x' or \"rate limit\" in the user's `y`, it's";
-        assert_eq!(prose(text, Quotes::Masked), " dont call it or it in the users it its \n");
+        assert_eq!(
+            prose(text, Quotes::Masked),
+            " dont call it or it in the users it its \n"
+        );
         assert_eq!(prose("a \"b c", Quotes::Masked), " a b c \n");
     }
 
     #[test]
     fn phrases_begin_with_words_and_may_leave_gaps() {
         let line = " the model gpt 4o was not found in region 10 ";
-        for phrase in ["model", "not fo", "model * not found", "^the mod", "region 10$", "found$"] {
+        for phrase in [
+            "model",
+            "not fo",
+            "model * not found",
+            "^the mod",
+            "region 10$",
+            "found$",
+        ] {
             assert!(has(line, phrase), "{phrase}");
         }
-        for phrase in ["odel", "fo$", "region 1$", "^model", "found * model", "model * nowhere"] {
+        for phrase in [
+            "odel",
+            "fo$",
+            "region 1$",
+            "^model",
+            "found * model",
+            "model * nowhere",
+        ] {
             assert!(!has(line, phrase), "{phrase}");
         }
     }
