@@ -350,3 +350,18 @@ pub(crate) const THIRD: &[Case] = &[
     case("image-size", 400, r#"{"error":{"message":"image exceeds 5 MB maximum: 6291456 bytes > 5242880 bytes"}}"#, CallerFault).of("anthropic"),
     case("html-405", 405, "<html><title>405 Not Allowed</title></html>", CallerFault),
 ];
+
+/// What the lists left out: a failure for every rule that none of theirs needs.
+#[rustfmt::skip]
+pub(crate) const REST: &[Case] = &[
+    case("never-fits", 429, r#"{"error":{"message":"Tokens per min: Limit 10,000, Requested 20,000."}}"#, CallerFault),
+    case("fits-later", 429, r#"{"error":{"message":"Tokens per min: Limit 30,000, Used 29,900, Requested 200."}}"#, Throttled),
+    case("slow-down-words", 503, r#"{"error":"Slow down."}"#, RampLimit),
+    case("declined", 403, r#"{"error":"Your credit card was declined"}"#, Exhausted),
+    case("limit-zero", 429, r#"{"error":{"code":429,"message":"Quota exceeded for metric: requests, limit: 0, model: m","status":"RESOURCE_EXHAUSTED"}}"#, Exhausted),
+    case("limit-not-zero", 429, r#"{"error":{"code":429,"message":"Quota exceeded for metric: requests, limit: 10, model: m","status":"RESOURCE_EXHAUSTED"}}"#, Throttled),
+    case("cached-content", 403, r#"{"error":{"code":403,"message":"CachedContent not found","status":"PERMISSION_DENIED"}}"#, CallerFault),
+    case("overloaded-400", 400, r#"{"error":{"message":"The model is overloaded right now"}}"#, Overloaded),
+    case("unavailable-500", 500, r#"{"error":{"message":"Service temporarily unavailable"}}"#, Overloaded),
+    case("not-allowed", 403, r#"{"error":{"type":"forbidden","message":"Request not allowed"}}"#, Region),
+];

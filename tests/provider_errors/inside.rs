@@ -181,6 +181,12 @@ fn errors_inside_an_answer_are_told_apart_by_what_they_say() {
             r#"{"message":"no"}"#,
             CallerFault,
         ),
+        (
+            "generic",
+            Some("error"),
+            r#"{"error":{"code":"not_found","message":"No such answer"}}"#,
+            CallerFault,
+        ),
         ("generic", None, "", ServerFault),
         ("generic", None, "\u{fffd}[[[", ServerFault),
     ];

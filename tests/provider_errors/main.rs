@@ -62,3 +62,8 @@ fn failures_that_the_rules_had_not_seen_are_told_apart() {
 fn failures_of_a_third_list_are_told_apart() {
     judge(families::THIRD);
 }
+
+#[test]
+fn every_rule_has_a_failure_that_needs_it() {
+    judge(families::REST);
+}

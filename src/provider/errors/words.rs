@@ -138,6 +138,9 @@ impl Lines {
                 '.' | '!' | '?' | ';' | '\n' | '。' | '！' | '？' => {
                     line = self.end_clause(first, line, quotes);
                 }
+                // "30,000" is one number.
+                ',' if self.text.ends_with(|c: char| c.is_ascii_digit())
+                    && tail.starts_with(|c: char| c.is_ascii_digit()) => {}
                 // What follows a colon explains: no phrase reaches over it, but figures do.
                 ':' if begins_with_letter(tail) => {
                     self.space();
