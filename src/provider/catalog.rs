@@ -1,7 +1,7 @@
 //! The profiles of the providers that are known.
 //!
-//! Each is data as of its [`date`](Profile::date); what is said of charging is what its
-//! documentation or its support says, and where sources differ the rule that waits longer is taken.
+//! Each is data as of its [`date`](Profile::date): what is said of charging is what the provider's
+//! documentation says, or its support. Where nothing is said, everything counts.
 
 use http::{HeaderName, header};
 
@@ -200,4 +200,100 @@ fn named(name: &'static str) -> CredentialHeader {
     let name = HeaderName::from_static(name);
     debug_assert_ne!(name, header::AUTHORIZATION);
     CredentialHeader::Named(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{outcome::Usage, policy::Unit, provider::TokenUsage};
+
+    const NAMES: [&str; 10] = [
+        "anthropic",
+        "azure-openai",
+        "bedrock",
+        "deepseek",
+        "gemini",
+        "generic",
+        "groq",
+        "mistral",
+        "openai",
+        "openrouter",
+    ];
+
+    fn of(name: &str) -> Profile {
+        Profile::of(name).expect("it is a provider")
+    }
+
+    #[test]
+    fn every_profile_is_found_by_its_name_and_has_a_date() {
+        for name in NAMES {
+            assert_eq!(of(name).name(), name);
+            assert_eq!(of(name).date(), CHECKED);
+        }
+    }
+
+    #[test]
+    fn the_credential_goes_where_the_provider_expects_it() {
+        for name in NAMES {
+            let expected = match name {
+                "azure-openai" => CredentialHeader::Named(HeaderName::from_static("api-key")),
+                "gemini" => CredentialHeader::Named(HeaderName::from_static("x-goog-api-key")),
+                _ => CredentialHeader::Bearer,
+            };
+            assert_eq!(*of(name).credential_header(), expected, "{name}");
+        }
+    }
+
+    /// 1,000 tokens of input, 600 of them cached, and 20 written where that is told; 30 of output.
+    fn settled(name: &str) -> Usage {
+        let used = TokenUsage::UNKNOWN.cached_input(600).output(30);
+        let used = match name {
+            "anthropic" | "bedrock" => used.input(380).cache_write(20),
+            _ => used.input(1_000),
+        };
+        of(name).charging_rule().settle(&used)
+    }
+
+    #[test]
+    fn an_answer_is_charged_as_the_provider_charges_it() {
+        let usage = |input, output| Usage::UNKNOWN.input_tokens(input).output_tokens(output);
+        for (name, expected) in [
+            ("anthropic", usage(400, 30)),
+            ("bedrock", usage(400, 150)),
+            ("groq", usage(400, 30)),
+            ("gemini", usage(1_000, 0)),
+            ("mistral", usage(1_000, 30)),
+            ("deepseek", usage(1_000, 30)),
+            ("openrouter", usage(1_000, 30)),
+            ("openai", Usage::UNKNOWN),
+            ("azure-openai", Usage::UNKNOWN),
+        ] {
+            assert_eq!(settled(name), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_request_reserves_what_the_provider_takes() {
+        for (name, expected) in [
+            ("openai", 500),
+            ("azure-openai", 800),
+            ("bedrock", 800),
+            ("gemini", 0),
+            ("groq", 800),
+        ] {
+            let cost = of(name).charging_rule().reserve(300, 800);
+            assert_eq!(cost.get(Unit::INPUT_TOKENS), 300, "{name}");
+            assert_eq!(cost.get(Unit::OUTPUT_TOKENS), expected, "{name}");
+        }
+        let output = of("anthropic").charging_rule().output_rule();
+        assert_eq!(output, Output::AsProduced);
+    }
+
+    #[test]
+    fn a_call_that_fails_is_charged_where_failures_count() {
+        let free = Usage::UNKNOWN.input_tokens(0).output_tokens(0);
+        let failed = |name| of(name).charging_rule().settle_failure();
+        assert_eq!(failed("openai"), Usage::UNKNOWN);
+        assert_eq!(failed("anthropic"), free);
+    }
 }

@@ -16,6 +16,13 @@ pub(crate) struct Case {
     pub(crate) expect: Expect,
 }
 
+impl Case {
+    /// Whether it is a success with a body to read, rather than a failure or a bare head.
+    pub(crate) fn has_answer(&self) -> bool {
+        (200..300).contains(&self.status) && !matches!(self.content, Content::None)
+    }
+}
+
 pub(crate) enum Content {
     None,
     Body(String),

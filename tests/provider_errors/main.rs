@@ -67,3 +67,8 @@ fn failures_of_a_third_list_are_told_apart() {
 fn every_rule_has_a_failure_that_needs_it() {
     judge(families::REST);
 }
+
+#[test]
+fn failures_of_a_fourth_list_are_told_apart() {
+    judge(families::FOURTH);
+}

@@ -140,10 +140,11 @@ pub(super) fn classify(
 ) -> Option<Match> {
     let on = On::of(status);
     // Under 400 and its like, what names a parameter is about the parameter.
-    let reads_text = match said.parameter {
-        Parameter::Other => !on.has(On::BAD.and(On::MISSING).and(On::INSIDE)),
-        Parameter::Model | Parameter::Unsaid => true,
-    };
+    let names_parameter =
+        said.parameter == Parameter::Other && on.has(On::BAD.and(On::MISSING).and(On::INSIDE));
+    // A page's title repeats the status, but for that of a firewall.
+    let is_read = !said.is_page || on.has(On::DENY);
+    let reads_text = is_read && !names_parameter;
     let holds = |rule: &&Rule| {
         let matches = |lines: &Lines, words| lines.have(words);
         rule.on.has(on)
@@ -202,7 +203,7 @@ const RULES: &[Rule] = {
         rule(V::Overloaded, O::BAD.and(O::DENY)).codes(&[&["overload", "capacity exceeded", "no capacity"]]).text(&[&["overloaded", "over capacity", "繁忙"]]),
         // Rates, where the status is not theirs.
         rule(V::Throttled, O::DENY.and(O::FAULT).and(O::BUSY).and(O::INSIDE)).codes(RATE_CODES),
-        rule(V::Throttled, O::BAD).codes(&[&["rate limit", "ratelimit", "too many request", "throttl", "request limit exceeded", "service quota exceeded", "throughput exceeded", "limit requests"]]),
+        rule(V::Throttled, O::BAD).codes(&[&["rate limit", "ratelimit", "too many request", "throttl", "request limit exceeded", "service quota exceeded", "throughput exceeded", "limit requests", "per second exceeded", "per minute exceeded"]]),
         rule(V::Throttled, REFUSED.and(O::BUSY)).text(RATE),
         rule(V::Throttled, REFUSED.and(O::BUSY).and(O::PAY)).text(RATE_PHRASES),
         rule(V::Overloaded, O::FAULT.and(O::INSIDE)).codes(UNAVAILABLE_CODES).text(UNAVAILABLE),

@@ -16,7 +16,7 @@ pub(super) const MONEY: Words = &[
         "spending limit", "spend cap", "spending cap", "spending quota", "payment$", "payments$",
         "invoice", "余额", "欠费", "充值"],
     &["deplet", "exhaust", "insufficient", "too low", "run out", "ran out", "out of",
-        "no remaining", "remaining credits 0", "not enough", "reach", "exceed", "used all",
+        "no remaining", "remaining credits 0", "not enough", "reached", "reaching", "exceed", "used all",
         "used up", "all available", "overdue", "negative", "more credit", "afford", "past due",
         "expired", "lack", "zero$", "below", "hit", "不足", "欠费", "充值"],
 ];
@@ -32,7 +32,7 @@ pub(super) const MONEY_CODES: Words = &[
         "not enough credit", "credit balance", "credits exhausted", "credit exhausted",
         "credits depleted", "out of credits", "no credit", "spend limit", "spending limit",
         "spend cap", "spending cap", "usage limit reached", "usage limit exceeded", "usage limits",
-        "payment required", "payment instrument", "payment failed", "payment overdue", "arrear",
+        "payment required", "payment instrument", "payment failed", "payment overdue", "arrear", "negative balance",
         "overdue", "budget exceeded", "exceeded budget", "exceeded current quota",
         "current quota exceeded", "hard limit", "billing hard", "billing error",
         "billing not active", "billing disabled", "billing required", "billing inactive",
@@ -51,7 +51,7 @@ pub(super) const MONEY_PHRASES: Words = &[
         "requires billing", "billing * disabled", "billing not active", "billing is not active",
         "check your billing", "organizations billing", "issue with * billing",
         "key limit exceeded", "key limit reached", "free quota", "free tier * exhausted",
-        "service has been paused", "good standing", "trial * ended", "trial * expired",
+        "service has been paused", "good standing", "in arrears", "trial * ended", "trial * expired",
         "trial is over", "subscription * ended", "subscription * expired", "subscription * cancel",
         "额度", "配额已", "欠费", "余额不足"],
 ];
@@ -103,7 +103,7 @@ pub(super) const PLACE: Words = &[
         "unsupported location", "unsupported territor", "countries regions", "country region",
         "this country", "this territory", "this location", "from * country", "from * location",
         "country or region", "geographic", "geo location", "sanction", "embargo",
-        "virtual network", "firewall", "ip address", "your ip", "client ip", "source ip",
+        "virtual network", "firewall", "ip address", "your ip", "vpn", "vpns$", "proxies$", "tor exit", "ip$", "client ip", "source ip",
         "public access", "public network", "private endpoint", "private link", "network access",
         "network acl", "unknown network", "地区", "所在国家"],
     &["support", "unsupported", "available", "unavailable", "restrict", "block", "allow",
@@ -192,7 +192,9 @@ pub(super) const MODEL: Words = &[
         "model is not supported", "model * is not supported for", "model it is not supported",
         "model * isnt supported", "model id * isnt supported", "invalid model$",
         "invalid model name", "invalid model id", "^invalid model", "unknown model",
-        "unsupported model", "no such model", "not a valid model", "not valid model",
+        "unsupported model", "no such model", "no model named", "no model with", "no model called",
+        "inference profile identifier is invalid", "inference profile * not found",
+        "inference profile * does not exist", "not a valid model", "not valid model",
         "not a supported model", "not a known model", "model identifier is invalid",
         "model name is invalid", "model is invalid", "model id is invalid", "model * decommission",
         "model * deprecated", "model * retired", "model * has been removed", "model * end of life",
@@ -211,17 +213,17 @@ pub(super) const RATE_CODES: Words = &[
         "request limit exceeded", "requests limit", "request limit", "limit requests",
         "service quota exceeded", "throughput exceeded", "quota exceeded", "tpm limit",
         "rpm limit", "tokens per minute", "requests per minute", "resource exhausted",
-        "rate quota"],
+        "rate quota", "per second exceeded", "per minute exceeded"],
 ];
 
 pub(super) const RATE: Words = &[
-    &["rate limit", "ratelimit", "request limit", "requests limit", "requests rate",
+    &["rate limit$", "rate limits$", "rate limited$", "ratelimit$", "rate limiting$", "request limit", "requests limit", "requests rate",
         "request rate", "quota", "per minute", "per second", "tpm$", "rpm$", "throughput"],
-    &["exceed", "reach", "hit$", "too many", "too high", "over the", "limited", "is full"],
+    &["exceed", "reached", "reaching", "hit$", "too many", "too high", "over the", "limited", "is full"],
 ];
 
 pub(super) const RATE_PHRASES: Words = &[
-    &["too many requests", "rate exceeded", "rate limited", "throttled", "rate limit error",
+    &["too many requests", "more than * requests in", "more than * requests per", "rate exceeded", "rate limited", "throttled", "rate limit error",
         "ratelimiterror", "error code 429", "status code 429", "http 429", "请求过于频繁", "速率限制", "限流",
         "频率", "请求过多"],
 ];
