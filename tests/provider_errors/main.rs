@@ -21,6 +21,11 @@ fn now() -> SystemTime {
 }
 
 fn classify(case: &Case) -> Outcome {
+    classify_body(case, case.body)
+}
+
+/// What a case would be with this body.
+fn classify_body(case: &Case, body: &str) -> Outcome {
     let headers: HeaderMap = (case.headers.iter())
         .map(|(name, value)| {
             let value = value.parse().expect("a test's header is valid");
@@ -29,7 +34,7 @@ fn classify(case: &Case) -> Outcome {
         .collect();
     let status = StatusCode::from_u16(case.status).expect("it is a status");
     let profile = Profile::of(case.provider).expect("it is a provider");
-    profile.classify(status, &headers, case.body.as_bytes(), now())
+    profile.classify(status, &headers, body.as_bytes(), now())
 }
 
 fn judge(cases: &[Case]) {
@@ -71,4 +76,26 @@ fn every_rule_has_a_failure_that_needs_it() {
 #[test]
 fn failures_of_a_fourth_list_are_told_apart() {
     judge(families::FOURTH);
+}
+
+/// A cut may fall between a word and the one that turns its meaning, but rarely does.
+#[test]
+fn a_cut_body_is_read_like_the_whole_or_by_its_status() {
+    let (mut cuts, mut misread) = (0, 0);
+    let lists = [
+        families::FIRST,
+        families::SECOND,
+        families::THIRD,
+        families::FOURTH,
+    ];
+    for case in lists.iter().flat_map(|list| list.iter()) {
+        let bare = classify_body(case, "").verdict();
+        for (cut, _) in case.body.char_indices().step_by(23) {
+            cuts += 1;
+            let verdict = classify_body(case, &case.body[..cut]).verdict();
+            misread += usize::from(verdict != bare && verdict != case.verdict);
+        }
+    }
+    println!("{misread} of {cuts}");
+    assert!(cuts > 1_000 && misread * 200 <= cuts, "{misread} of {cuts}");
 }

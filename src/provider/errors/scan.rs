@@ -87,10 +87,11 @@ pub(super) fn walk(json: &str, visitor: &mut impl Visitor) {
                 while bytes.get(at).is_some_and(|&byte| is_bare(byte)) {
                     at += 1;
                 }
-                let Some(top) = stack.last().filter(|_| too_deep == 0) else {
+                // A number that ends with the text may be the beginning of another.
+                let Some(top) = stack.last().filter(|_| too_deep == 0 && at < bytes.len()) else {
                     continue;
                 };
-                let named = key.take().or((!top.is_object).then_some(top.key));
+                let named = key.take().or_else(|| (!top.is_object).then_some(top.key));
                 // What is bare is ASCII; anything else begins and ends inside a character.
                 if let (Some(named), Some(bare), true) = (named, json.get(start..at), top.is_wanted)
                 {
@@ -207,6 +208,7 @@ mod tests {
         assert_eq!(told(r#"{"a":"b\"#), [r".a=b"]);
         assert_eq!(told(r#"{"a":"b\u12"#), [".a=bu12"]);
         assert_eq!(told(r#"{"a"#), [""; 0]);
+        assert_eq!(told(r#"{"a":505"#), [""; 0]);
     }
 
     #[test]

@@ -232,7 +232,7 @@ fn begins_with_letter(text: &str) -> bool {
     chars.next() == Some(' ') && chars.next().is_some_and(char::is_alphabetic)
 }
 
-const fn is_end(c: char) -> bool {
+fn is_end(c: char) -> bool {
     c.is_whitespace() || matches!(c, '"' | '\'' | ')')
 }
 
