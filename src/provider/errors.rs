@@ -179,8 +179,7 @@ impl Errors {
             _ => Quotes::Read,
         };
         let kind = headers.get(CONTENT_TYPE).map(|kind| kind.as_bytes());
-        let is_page = kind.is_some_and(|kind| kind.get(..9) == Some(b"text/html"))
-            && !matches!(body.first(), Some(b'{' | b'['));
+        let is_page = kind.is_some_and(|kind| kind.get(..9) == Some(b"text/html"));
         let mut said = Said::read(body, is_page, quotes, now);
         for name in &ERROR_HEADERS {
             if let Some(code) = headers.get(name).and_then(|value| value.to_str().ok()) {
@@ -257,7 +256,8 @@ impl Errors {
         });
         // Resets of quotas explain a refusal and no fault.
         let hint = said_when.or_else(|| match verdict {
-            Verdict::Exhausted => spent(),
+            // Money does not come back with a minute's tokens.
+            Verdict::Exhausted if is_long => spent(),
             Verdict::Throttled | Verdict::RampLimit | Verdict::Overloaded => {
                 hints.resets().any().or_else(|| quoted.resets().any())
             }

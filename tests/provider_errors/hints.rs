@@ -116,6 +116,45 @@ fn the_reset_of_a_quota_is_no_hint_for_a_fault_or_a_refused_key() {
 }
 
 #[test]
+fn money_does_not_come_back_with_the_tokens_of_a_minute() {
+    let errors = Errors::default();
+    let body = r#"{"error":{"code":"insufficient_quota"}}"#;
+    let outcome = at(&errors, 429, &SPENT, body);
+    assert_eq!(
+        (outcome.verdict(), millis(outcome)),
+        (Verdict::Exhausted, None)
+    );
+    let said = at(&errors, 429, &[("retry-after", "60")], body);
+    assert_eq!(
+        millis(said),
+        Some(60_000),
+        "what is said in so many words stands"
+    );
+    let body = r#"{"error":{"code":"daily_limit"}}"#;
+    let spent = [("ratelimit-remaining", "0"), ("ratelimit-reset", "9000")];
+    assert_eq!(millis(at(&errors, 429, &spent, body)), Some(9_000_000));
+}
+
+#[test]
+fn a_body_is_read_by_what_it_is_and_not_by_its_type() {
+    let errors = Errors::default();
+    let body = r#" {"error":{"code":"insufficient_quota"}}"#;
+    for kind in [
+        "text/html; charset=utf-8",
+        "application/octet-stream",
+        "text/plain",
+    ] {
+        let outcome = at(&errors, 429, &[("content-type", kind)], body);
+        assert_eq!(outcome.verdict(), Verdict::Exhausted, "{kind}");
+    }
+    let page = "Insufficient credit";
+    assert_eq!(
+        at(&errors, 403, &[("content-type", "text/html")], page).verdict(),
+        Verdict::Region
+    );
+}
+
+#[test]
 fn a_daily_quota_waits_for_its_day_and_not_for_the_minute_in_retry_info() {
     let body = r#"{"error":{"status":"RESOURCE_EXHAUSTED","details":[{"retryDelay":"36s"},{"violations":[{"quotaId":"RequestsPerDayPerProject"}]}]}}"#;
     let profile = Profile::gemini();

@@ -96,9 +96,10 @@ impl Said {
             nesting: 0,
         };
         match text.bytes().next() {
+            // Whatever its type is said to be.
+            Some(b'{' | b'[') => scan::walk(text, &mut reader),
             Some(b'<') => reader.page(text),
             _ if is_page => reader.page(text),
-            Some(b'{' | b'[') => scan::walk(text, &mut reader),
             _ => reader.message(text),
         }
         reader.said
