@@ -62,6 +62,7 @@ where
         Poll::Ready(Ok(()))
     }
 
+    #[inline(always)]
     fn call(&mut self, request: Req) -> Self::Future {
         let _step = clock::Step::inward();
         let deadline = self.protocol.deadline(&request).map(clock::timestamp);

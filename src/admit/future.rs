@@ -193,7 +193,7 @@ where
 
     // Inlined into the one public future around it: a response that is moved once more costs
     // as much as a short lock.
-    #[inline]
+    #[inline(always)]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
         loop {

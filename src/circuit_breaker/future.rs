@@ -81,6 +81,7 @@ where
 {
     type Output = Result<P::Response<Permit>, BoxError>;
 
+    #[inline(always)]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
         let (future, pass) = match this.state.project() {

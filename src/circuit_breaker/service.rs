@@ -63,6 +63,7 @@ where
         self.inner.poll_ready(cx).map_err(Into::into)
     }
 
+    #[inline(always)]
     fn call(&mut self, request: Req) -> Self::Future {
         let pass = if std::mem::take(&mut self.is_unasked) {
             // Also if it has begun to let calls pass since: the inner service was not asked.

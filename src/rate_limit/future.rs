@@ -59,6 +59,7 @@ where
 {
     type Output = Result<P::Response<Permit>, BoxError>;
 
+    #[inline(always)]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         self.project().call.poll(cx)
     }

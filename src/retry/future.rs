@@ -14,7 +14,7 @@ use super::{Replay, RetryEvent, handle::Pending, layer::Shared};
 use crate::{
     clock,
     error::BoxError,
-    outcome::Outcome,
+    outcome::{Outcome, Verdict},
     policy::{Attempts, Decision, Reason, Timestamp},
     protocol::{self, Protocol},
 };
@@ -105,23 +105,27 @@ where
         loop {
             match this.step.as_mut().project() {
                 StepProjection::Calling { attempt } => {
+                    let polled = attempt.poll(cx);
                     // Looked at where it is: a response is large.
-                    let polled = attempt.poll(cx).map_err(Into::into);
-                    let outcome = match &polled {
+                    let answered = match &polled {
                         Poll::Pending => {
                             // Until it waits, no time has passed and no clock is needed.
                             this.attempts.start(clock::now);
                             return Poll::Pending;
                         }
                         Poll::Ready(Ok(response)) => protocol.classify(Ok(response)),
-                        Poll::Ready(Err(error)) => protocol::classify_failure(protocol, error),
+                        Poll::Ready(Err(_)) => Outcome::new(Verdict::ServerFault),
                     };
-                    if outcome.is_success() && matches!(polled, Poll::Ready(Ok(_))) {
+                    if answered.is_success() {
                         state.succeed(this.attempts);
                         this.step.set(Step::Done);
-                        return polled;
+                        return polled.map_err(Into::into);
                     }
-                    let mut result = ready!(polled);
+                    let mut result = ready!(polled).map_err(Into::into);
+                    let outcome = match &result {
+                        Ok(_) => answered,
+                        Err(error) => protocol::classify_failure(protocol, error),
+                    };
                     if let Some(kept) = this.kept {
                         this.attempts.set_idempotency(protocol.idempotency(kept));
                     }
