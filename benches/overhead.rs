@@ -82,7 +82,9 @@ fn with_case<T>(case: usize, work: impl FnOnce(&mut dyn FnMut(Request)) -> T) ->
         9 => work(&mut calls(adaptive().layer(Bare))),
         _ => {
             let inner = rotation().layer(limit().layer(breaker().layer(Bare)));
-            work(&mut calls(RetryLayer::http().layer(adaptive().layer(inner))))
+            work(&mut calls(
+                RetryLayer::http().layer(adaptive().layer(inner)),
+            ))
         }
     }
 }

@@ -51,7 +51,7 @@ pub(crate) struct Admission<R: Resource> {
     on_notice: Option<OnNotice<R::Notice>>,
 }
 
-/// Calls that are over. Counted outside the lock: an end that changes nothing else takes none.
+/// Calls that ended without the lock, because they changed nothing else.
 #[derive(Debug, Default)]
 struct Ended {
     succeeded: AtomicU64,
@@ -278,15 +278,17 @@ impl<R: Resource> Admission<R> {
             refused,
             abandoned,
             peak_active,
+            ended,
             ..
         } = counts;
+        let unlocked = |count: &AtomicU64| count.load(Ordering::Relaxed);
         Stats {
             admitted,
             refused,
-            cancelled: abandoned + self.ended.cancelled.load(Ordering::Relaxed),
-            succeeded: self.ended.succeeded.load(Ordering::Relaxed),
-            failed: self.ended.failed.load(Ordering::Relaxed),
-            active: admitted.saturating_sub(self.ended.total()),
+            cancelled: abandoned + ended.cancelled + unlocked(&self.ended.cancelled),
+            succeeded: ended.succeeded + unlocked(&self.ended.succeeded),
+            failed: ended.failed + unlocked(&self.ended.failed),
+            active: admitted.saturating_sub(ended.total() + self.ended.total()),
             peak_active,
             waiting,
             mean_latency: counts.mean_latency(),
@@ -592,8 +594,9 @@ impl<R: Resource> Held<R> {
         let Some(grant) = self.grant.take() else {
             return;
         };
-        self.admission.ended.count(outcome.map(Outcome::is_success));
         if !self.is_timed && R::is_inert(&grant, spent) {
+            let is_success = outcome.map(Outcome::is_success);
+            self.admission.ended.count(is_success);
             return;
         }
         self.release(grant, spent, outcome);
@@ -608,6 +611,7 @@ impl<R: Resource> Held<R> {
             if queue.waiting() == 0 {
                 // Nobody waits and nothing comes back that time has a part in: the instant of
                 // the admission is as good as this one, and need not be read.
+                queue.counts.ended.count(outcome.map(Outcome::is_success));
                 let resource = &mut queue.resource;
                 resource.release(grant, spent, outcome, self.since);
                 if resource.has_notice() {
@@ -627,6 +631,8 @@ impl<R: Resource> Held<R> {
             if self.is_timed {
                 queue.counts.count_time(now.since(self.since));
             }
+            // First, because an algorithm may be a user's, which may panic.
+            queue.counts.ended.count(outcome.map(Outcome::is_success));
             queue.resource.release(grant, spent, outcome, now);
             queue.pass(now, wake);
         });

@@ -44,10 +44,37 @@ pub(super) struct Counts {
     /// Callers that went away before they were sent.
     pub(super) abandoned: u64,
     pub(super) peak_active: u64,
+    /// Calls that are over and took the lock to end.
+    pub(super) ended: Endings,
     /// The time that the timed calls took, and how many they are.
     pub(super) busy: Duration,
     pub(super) timed: u32,
     pub(super) last_timed: Timestamp,
+}
+
+/// How calls that are over went.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Endings {
+    pub(super) succeeded: u64,
+    pub(super) failed: u64,
+    /// Sent, but their caller went away.
+    pub(super) cancelled: u64,
+}
+
+impl Endings {
+    #[inline]
+    pub(super) const fn total(&self) -> u64 {
+        self.succeeded + self.failed + self.cancelled
+    }
+
+    #[inline]
+    pub(super) const fn count(&mut self, is_success: Option<bool>) {
+        match is_success {
+            Some(true) => self.succeeded += 1,
+            Some(false) => self.failed += 1,
+            None => self.cancelled += 1,
+        }
+    }
 }
 
 /// Calls are timed until there are more than one in this time: a second reading of the clock
@@ -78,9 +105,10 @@ impl Counts {
         self.timed += 1;
     }
 
-    /// Keeps the peak of calls in flight, of which `ended` are over.
+    /// Keeps the peak of calls in flight, of which `ended` are over without the lock.
     #[inline]
     pub(super) fn note_peak(&mut self, ended: u64) {
+        let ended = ended + self.ended.total();
         let active = self.admitted.saturating_sub(ended);
         self.peak_active = self.peak_active.max(active);
     }

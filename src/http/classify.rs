@@ -48,6 +48,7 @@ const X_SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
 /// assert_eq!(outcome.hint(), Some(Hint::After(std::time::Duration::from_secs(7))));
 /// assert!(classify_head(StatusCode::OK, &headers).is_success());
 /// ```
+#[inline]
 pub fn classify_head(status: StatusCode, headers: &HeaderMap) -> Outcome {
     match status.as_u16() {
         ..400 => Outcome::SUCCESS,

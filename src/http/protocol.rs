@@ -91,6 +91,7 @@ macro_rules! common {
             set_resends(request, resends);
         }
 
+        #[inline]
         fn classify(&self, result: Result<&Response<$b>, &BoxError>) -> Outcome {
             classify(result)
         }
@@ -138,15 +139,19 @@ impl<Q, B> Protocol<Request<Q>, Response<B>> for UntilHead {
     common!(Q, B);
 }
 
+#[inline]
 fn classify<B>(result: Result<&Response<B>, &BoxError>) -> Outcome {
     let response = match result {
         Ok(response) => response,
         Err(error) => return classify_error(error),
     };
-    match response.extensions().get::<Outcome>() {
-        Some(known) => *known,
-        None => classify_head(response.status(), response.headers()),
+    let extensions = response.extensions();
+    if !extensions.is_empty() {
+        if let Some(known) = extensions.get::<Outcome>() {
+            return *known;
+        }
     }
+    classify_head(response.status(), response.headers())
 }
 
 fn annotate<B>(response: &mut Response<B>, outcome: Outcome) {

@@ -105,12 +105,16 @@ impl Window {
                 slices[usize::from(*newest)].add(kind);
             }
             (Self::Calls(calls), Span::Calls(most)) => calls.push(kind, most),
-            // The configuration is another one than before.
-            _ => {
-                *self = Self::new(span, now);
-                self.count(span, kind, now);
-            }
+            _ => self.recount(span, kind, now),
         }
+    }
+
+    /// Counts a call where the configuration is another one than before.
+    #[cold]
+    #[inline(never)]
+    fn recount(&mut self, span: Span, kind: Kind, now: Timestamp) {
+        *self = Self::new(span, now);
+        self.count(span, kind, now);
     }
 
     /// Forgets the last success, if there is one.
