@@ -176,6 +176,41 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn a_reading_serves_one_step_and_no_other() {
+        const PASSES: Duration = Duration::from_secs(7);
+
+        let outer = Step::inward();
+        let read = now_shared();
+        tokio::time::advance(PASSES).await;
+        let inner = Step::inward();
+        assert_eq!(now_shared(), read, "the outer layer's serves the inner");
+        drop(inner);
+        assert_eq!(now_shared(), read);
+        assert_eq!(now().since(read), PASSES, "who wants its own reads it");
+        drop(outer);
+        assert_eq!(now_shared().since(read), PASSES);
+        tokio::time::advance(PASSES).await;
+        assert_eq!(now_shared().since(read), 2 * PASSES, "outside none is kept");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_poll_forgets_what_was_read_before_and_hands_out_what_is_read_in_it() {
+        const PASSES: Duration = Duration::from_secs(7);
+
+        let outer = Step::outward();
+        let read = now_shared();
+        tokio::time::advance(PASSES).await;
+        let inner = Step::outward();
+        let later = now_shared();
+        assert_eq!(later.since(read), PASSES);
+        drop(inner);
+        tokio::time::advance(PASSES).await;
+        assert_eq!(now_shared(), later, "the inner layer's serves the outer");
+        drop(outer);
+        assert_eq!(now_shared().since(later), PASSES);
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn instants_before_the_origin_keep_their_distance() {
         let _ = now();
         let early = Instant::now() - Duration::from_millis(500);

@@ -91,6 +91,7 @@ impl Resource for Tokens {
     ) {
         match spent {
             Spent::Nothing => self.bucket.refund(reservation, now),
+            spent if spent.is_as_reserved() => {}
             spent => {
                 let used = spent.of(reservation.cost());
                 self.bucket.settle(reservation, &used, now);

@@ -14,7 +14,7 @@ use super::{Replay, RetryEvent, handle::Pending, layer::Shared};
 use crate::{
     clock,
     error::BoxError,
-    outcome::{Outcome, Verdict},
+    outcome::Outcome,
     policy::{Attempts, Decision, Reason, Timestamp},
     protocol::{self, Protocol},
 };
@@ -113,17 +113,17 @@ where
                             this.attempts.start(clock::now);
                             return Poll::Pending;
                         }
-                        Poll::Ready(Ok(response)) => protocol.classify(Ok(response)),
-                        Poll::Ready(Err(_)) => Outcome::new(Verdict::ServerFault),
+                        Poll::Ready(Ok(response)) => Some(protocol.classify(Ok(response))),
+                        Poll::Ready(Err(_)) => None,
                     };
-                    if answered.is_success() {
+                    if answered.is_some_and(|outcome| outcome.is_success()) {
                         state.succeed(this.attempts);
                         this.step.set(Step::Done);
                         return polled.map_err(Into::into);
                     }
                     let mut result = ready!(polled).map_err(Into::into);
                     let outcome = match &result {
-                        Ok(_) => answered,
+                        Ok(_) => answered.expect("an answer is classified above"),
                         Err(error) => protocol::classify_failure(protocol, error),
                     };
                     if let Some(kept) = this.kept {

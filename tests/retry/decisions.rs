@@ -1,18 +1,74 @@
 //! What is sent again, and when.
 
-use std::time::Duration;
+use std::{
+    sync::atomic::{AtomicU32, Ordering::Relaxed},
+    time::Duration,
+};
 
 use tokio::time::Instant;
 use tower::{Layer, ServiceExt};
 use tower_relay::{
-    outcome::{Hint, Outcome, Verdict},
+    error::BoxError,
+    outcome::{Hint, Idempotency, Outcome, Verdict},
     policy::{Reason, RetryBudget},
+    protocol::{Guard, Protocol},
     retry::RetryLayer,
 };
 
 use super::world::*;
 
 // === which ===
+
+/// Calls are idempotent, and it is counted how often that is asked.
+#[derive(Clone, Copy)]
+struct Asked<'a>(&'a AtomicU32);
+
+impl Protocol<Ask, Answer> for Asked<'_> {
+    type Response<G: Guard> = Answer;
+
+    fn hold<G: Guard>(&self, answer: Answer, _: G) -> Answer {
+        answer
+    }
+
+    fn idempotency(&self, _: &Ask) -> Idempotency {
+        self.0.fetch_add(1, Relaxed);
+        Idempotency::Idempotent
+    }
+
+    fn classify(&self, result: Result<&Answer, &BoxError>) -> Outcome {
+        Api.classify(result)
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn only_after_a_failure_it_is_asked_whether_the_request_may_be_sent_twice() {
+    let asked = AtomicU32::new(0);
+    let retry = layer(exact()).protocol(Asked(&asked));
+    let answer = retry.layer(Server::default()).oneshot(Ask::default()).await;
+    assert!(answer.expect("it was answered").outcome.is_success());
+    assert_eq!(asked.load(Relaxed), 0);
+
+    // Both may have had an effect, so that it matters.
+    let server = Server::new([Reply::Fail(1), Reply::Fail(2)]);
+    let answer = retry.layer(server.clone()).oneshot(Ask::default()).await;
+    assert!(answer.expect("it was answered").outcome.is_success());
+    assert_eq!((server.calls(), asked.load(Relaxed)), (3, 2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn where_no_copy_is_kept_the_reason_still_knows_whether_it_could_be_sent_twice() {
+    let once = layer(exact().attempts(1));
+    let failing = || Server::new([Reply::Fail(1)]);
+    let result = once.layer(failing()).oneshot(Ask::default()).await;
+    assert!(result.is_err());
+    assert_eq!(once.handle().snapshot().given_up(Reason::NotIdempotent), 1);
+
+    let asked = AtomicU32::new(0);
+    let once = layer(exact().attempts(1)).protocol(Asked(&asked));
+    let result = once.layer(failing()).oneshot(Ask::default()).await;
+    assert!(result.is_err());
+    assert_eq!(once.handle().snapshot().given_up(Reason::AttemptsSpent), 1);
+}
 
 #[tokio::test(start_paused = true)]
 async fn the_failure_is_returned_as_it_was() {
