@@ -7,7 +7,11 @@
     reason = "the one place that reads time and sleeps"
 )]
 #![cfg_attr(
-    not(any(feature = "rate-limit", feature = "key-rotation", feature = "retry")),
+    not(any(
+        feature = "rate-limit",
+        feature = "key-rotation",
+        feature = "adaptive-concurrency"
+    )),
     allow(dead_code, reason = "only layers that wait use all of it")
 )]
 

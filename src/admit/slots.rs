@@ -38,6 +38,7 @@ impl Slots {
     }
 
     /// `usize::MAX` is no limit.
+    #[cfg(any(feature = "key-rotation", feature = "adaptive-concurrency"))]
     #[inline]
     pub(super) const fn limit(&self) -> usize {
         self.limit
