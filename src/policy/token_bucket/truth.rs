@@ -57,7 +57,7 @@ impl TokenBucket {
     ///
     /// What the server shows is a bound beside the quota's own, which is never passed: a limit that
     /// is lower than the quota's holds, a higher one does not. Heard are readings of units that the
-    /// quota limits, and all of them where it [learns](super::QuotaBuilder::learn).
+    /// quota limits, and all of them where it [learns](crate::policy::QuotaBuilder::learn).
     ///
     /// - *Bad news counts at once.* If less remains than there should, somebody else has used it,
     ///   the server's clock is slower or it charges more: the whole difference is taken off.
