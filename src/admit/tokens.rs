@@ -3,7 +3,7 @@ use std::convert::Infallible;
 use super::resource::{Claim, Resource, Spent};
 use crate::{
     outcome::Outcome,
-    policy::{Cost, Quota, Readings, Reservation, Timestamp, TokenBucket, pool::Unservable},
+    policy::{Cost, Quota, Reservation, Timestamp, TokenBucket, pool::Unservable},
 };
 
 /// A token bucket with a queue before it.
@@ -45,7 +45,12 @@ impl Tokens {
 
     /// Hears what the server shows in its answer to the call of a reservation.
     #[cfg(feature = "rate-limit")]
-    pub(crate) fn observe(&mut self, call: &Reservation, seen: &Readings, now: Timestamp) {
+    pub(crate) fn observe(
+        &mut self,
+        call: &Reservation,
+        seen: &crate::policy::Readings,
+        now: Timestamp,
+    ) {
         self.bucket.observe(call, seen, now);
     }
 }
