@@ -143,6 +143,23 @@ async fn anthropic_counts_output_as_it_is_produced_and_asks_only_for_some_that_i
 }
 
 #[tokio::test(start_paused = true)]
+async fn anthropic_refuses_where_no_output_is_left_at_all() {
+    let limits = Limits {
+        output_tokens_per_minute: Some(60),
+        burst: SECOND,
+        ..Limits::default()
+    };
+    let provider = start(builder(limits).charging(Anthropic));
+    let one = Ask { output: 1, ..ASK };
+    assert_eq!(one.status(&provider).await, 200);
+    assert_eq!(
+        one.status(&provider).await,
+        429,
+        "nothing is owed, and nothing is left"
+    );
+}
+
+#[tokio::test(start_paused = true)]
 async fn anthropic_estimates_the_input_until_the_answer_begins() {
     let limits = Limits {
         input_tokens_per_minute: Some(100),
