@@ -317,12 +317,17 @@ impl Truth {
         let same = of_unit().find(|dimension| dimension.limit.nominal == nominal);
         let amount = reading.amount();
         let amount = amount.or_else(|| same.map(|dimension| dimension.limit.amount))?;
+        let configured = of_unit().filter_map(|dimension| match dimension.limit.shape {
+            Shape::Continuous { burst } => burst,
+            Shape::Window { .. } => None,
+        });
+        let configured = configured.max().unwrap_or(0);
         let shape = match reading.window() {
             Some(wait) => Shape::Window {
                 resets_in: wait.min(nominal),
             },
             None => Shape::Continuous {
-                burst: Some(amount),
+                burst: Some(at_once(amount, nominal).max(configured).min(amount)),
             },
         };
         let limit = Limit {
@@ -406,6 +411,14 @@ impl Truth {
         }
         is_changed
     }
+}
+
+/// What is sent at once of a limit that grants so much in so many nanoseconds: a second's worth.
+fn at_once(amount: u64, period: u64) -> u64 {
+    let worth = u128::from(amount) * Duration::from_secs(1).as_nanos() / u128::from(period);
+    u64::try_from(worth)
+        .unwrap_or(amount)
+        .clamp(1, amount.max(1))
 }
 
 #[cfg(test)]
