@@ -305,7 +305,7 @@ fn the_marks_of_many_calls_thin_out_and_only_what_is_certain_counts() {
     // Of one that is not known exactly, good news is not believed, and bad news is.
     let history = &bucket.truth.as_ref().expect("it was heard").history;
     let is_vague = |call: &&Reservation| matches!(history.find(call.at), Found::AtMost(_));
-    let vague = calls.iter().filter(is_vague).last().expect("some are");
+    let vague = calls.iter().rfind(is_vague).expect("some are");
     assert!(!bucket.observe(vague, &requests(1_000_000, 980_000), START));
     let bad = requests(1_000_000, 100_000);
     assert!(bucket.observe(vague, &bad, START));
