@@ -38,11 +38,8 @@ const THROTTLED: &str = "secret-d1";
 /// Any two scopes can serve the whole load.
 const LIMITS: Limits = Limits {
     requests_per_minute: Some(3_000),
-    input_tokens_per_minute: None,
-    output_tokens_per_minute: None,
-    tokens_per_minute: None,
-    max_in_flight: None,
     burst: Duration::from_secs(1),
+    ..Limits::NONE
 };
 
 async fn provider() -> Provider {

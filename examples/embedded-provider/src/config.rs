@@ -75,22 +75,25 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self {
-            requests_per_minute: None,
-            requests_window: None,
-            requests_per_day: None,
-            day_ends_in: DAY,
-            input_tokens_per_minute: None,
-            output_tokens_per_minute: None,
-            tokens_per_minute: None,
-            max_in_flight: None,
-            burst: Duration::from_secs(1),
-            shown_burst: None,
-        }
+        Self::NONE
     }
 }
 
 impl Limits {
+    /// No limits; what a constant begins with.
+    pub const NONE: Self = Self {
+        requests_per_minute: None,
+        requests_window: None,
+        requests_per_day: None,
+        day_ends_in: DAY,
+        input_tokens_per_minute: None,
+        output_tokens_per_minute: None,
+        tokens_per_minute: None,
+        max_in_flight: None,
+        burst: Duration::from_secs(1),
+        shown_burst: None,
+    };
+
     pub(crate) fn validate(&self) -> Result<(), InvalidConfig> {
         for (field, limit) in [
             ("requests_per_minute", self.requests_per_minute),
