@@ -332,6 +332,14 @@ impl Dimension {
         capacity
     }
 
+    /// Whether its capacity is our caution and no promise of the server's.
+    fn is_paced(&self) -> bool {
+        match self.limit.shape {
+            Shape::Continuous { burst } => self.is_shown || burst.is_none(),
+            Shape::Window { .. } => false,
+        }
+    }
+
     /// The most that could ever be taken at once.
     #[inline]
     fn most(&self) -> u64 {
@@ -472,18 +480,21 @@ impl Dimension {
             return;
         }
         self.advance(now);
-        if reservation.at < self.restored && used < reserved {
+        let is_paced = self.is_paced();
+        if !is_paced && reservation.at < self.restored && used < reserved {
             return;
         }
         let difference = i128::from(used) - i128::from(reserved);
         let most = self.most_debt();
         let spent = self.spent + difference * self.token();
-        let least = match self.limit.shape {
-            // What exceeds the burst is there for those who wait for it already: with the next
-            // instant it is gone.
-            Shape::Continuous { .. } => i128::MIN,
-            Shape::Window { .. } => 0,
-        };
+        if !is_paced && spent <= 0 {
+            // Part of it had drained: without it the dimension would have been full by now, and
+            // nothing that others reserved before is spent any more.
+            self.restored = self.restored.max(now);
+        }
+        // What exceeds the capacity of a paced dimension is there for those who wait for it
+        // already: with the next instant it is gone.
+        let least = if is_paced { i128::MIN } else { 0 };
         self.spent = spent.clamp(least, most);
         self.full_for = 0;
     }

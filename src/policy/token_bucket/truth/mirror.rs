@@ -9,7 +9,7 @@ use crate::policy::{Reading, cost::Tally};
 /// as old as an answer takes, up to half a minute and more. It costs no rate, for nothing is lost
 /// that waits in the server's bucket; in the smallest limits it must be less than the 3 % that
 /// may be lost where that is full.
-const RESERVE_SHARE: u64 = 40;
+const RESERVE_SHARE: u64 = 200;
 /// And no more than this part of what the server has ever shown to be left: a bucket that holds a
 /// second's worth would otherwise never be let below it.
 const RESERVE_OF_PEAK: i128 = 4;
