@@ -38,6 +38,7 @@ pub(super) struct Truth {
     mirrors: Vec<Mirror>,
     start: Start,
     history: History,
+    dbg: u64,
 }
 
 /// Whether the last dimension is the cautious one before anything is known.
@@ -111,6 +112,12 @@ impl TokenBucket {
             is_changed |= truth.disprove(&mut self.dimensions, at, now);
         }
         truth.history.set_heard(at);
+        if std::env::var("DBG").is_ok() && now.as_nanos() / 10_000_000_000 != truth.dbg {
+            truth.dbg = now.as_nanos() / 10_000_000_000;
+            eprintln!("t={} refusal={} readings={:?}", now.as_nanos()/1_000_000_000, seen.is_refusal(), seen);
+            for d in &self.dimensions { eprintln!("   {:?} amount {} level {} cap {} largest {}", d.limit.unit, d.limit.amount, d.level()/d.token(), d.capacity(0), d.largest); }
+            for m in &truth.mirrors { eprintln!("   {m:?}"); }
+        }
         truth.history.is_on = true;
         self.truth = Some(truth);
         is_changed
@@ -206,6 +213,7 @@ impl Default for Truth {
             mirrors: Vec::new(),
             start: Start::Over,
             history: History::default(),
+            dbg: 0,
         }
     }
 }
@@ -245,6 +253,7 @@ impl Truth {
                 peak: shown_at_once(reading, call.cost.get(reading.unit()), limit),
                 base: None,
                 is_sure: !matches!(found, Found::Unknown),
+                taken_off: 0,
                 tightened_by: at,
                 limited_by: at,
                 disproved: Timestamp::ZERO,
@@ -393,10 +402,14 @@ impl Truth {
                 continue;
             }
             mirror.disproved = now;
-            let Shape::Continuous { burst: Some(burst) } = dimension.limit.shape else {
-                continue;
+            let burst = match dimension.limit.shape {
+                Shape::Continuous { burst: Some(burst) }
+                    if dimension.limit.nominal <= PACED_PERIOD =>
+                {
+                    (burst / 2).max(1)
+                }
+                _ => continue,
             };
-            let burst = (burst / 2).max(1);
             dimension.advance(now);
             let level = dimension.level();
             dimension.limit.shape = Shape::Continuous { burst: Some(burst) };
@@ -413,13 +426,19 @@ impl Truth {
     }
 }
 
-/// What is sent at once of a limit that grants so much in so many nanoseconds: a second's worth.
+/// What is sent at once of a limit that grants so much in so many nanoseconds: of a minute or less a
+/// second's worth, because servers enforce such limits over seconds whatever they show to remain;
+/// of a longer one all that remains.
 fn at_once(amount: u64, period: u64) -> u64 {
+    if period > PACED_PERIOD {
+        return amount;
+    }
     let worth = u128::from(amount) * Duration::from_secs(1).as_nanos() / u128::from(period);
-    u64::try_from(worth)
-        .unwrap_or(amount)
-        .clamp(1, amount.max(1))
+    u64::try_from(worth).unwrap_or(amount).clamp(1, amount.max(1))
 }
+
+/// The longest period whose limit is enforced over seconds.
+const PACED_PERIOD: u64 = 60_000_000_000;
 
 #[cfg(test)]
 mod tests;

@@ -36,6 +36,10 @@ pub(super) struct Mirror {
     pub(super) base: Option<Base>,
     /// Whether its level follows from an answer, and not from what may have been sent unheard.
     pub(super) is_sure: bool,
+    /// What bad news has taken off, in units of the dimension's token, as far as good news has not
+    /// brought it back. More is not brought back: that much remains in the server's bucket of a
+    /// minute does not mean that it takes more at once.
+    pub(super) taken_off: i128,
     /// When the call was sent whose answer last tightened it: the answers to earlier ones bring no
     /// good news.
     pub(super) tightened_by: Timestamp,
@@ -93,8 +97,12 @@ impl Mirror {
         let Range { lowest, highest } = dimension.range(reading, self.limit, self.peak);
         let highest = dimension.level_since(highest, at, taken, now);
         let level = dimension.level();
+        if level >= i128::from(dimension.capacity(0)) * dimension.token() {
+            self.taken_off = 0;
+        }
         if level > highest {
             dimension.set_level(highest);
+            self.taken_off += level - highest;
             self.tightened_by = self.tightened_by.max(at);
             self.is_sure = true;
             return true;
@@ -106,8 +114,16 @@ impl Mirror {
         }
         let whole = lowest - level;
         let part = (whole / LOOSENED_SHARE).max(whole.min(dimension.token()));
-        let gain = if self.is_sure { part } else { whole };
+        let gain = if self.is_sure {
+            part.min(self.taken_off)
+        } else {
+            whole
+        };
         self.is_sure = true;
+        self.taken_off = (self.taken_off - gain).max(0);
+        if gain == 0 {
+            return false;
+        }
         dimension.set_level(level + gain);
         true
     }
