@@ -15,7 +15,7 @@ mod mirror;
 
 use self::{
     history::{Found, History},
-    mirror::{Mirror, shown_at_once},
+    mirror::{Mirror, Recent, shown_at_once},
 };
 use super::{Cost, Dimension, Limit, Reservation, Shape, Timestamp, TokenBucket, Unit};
 use crate::policy::{Reading, Readings};
@@ -93,15 +93,19 @@ impl TokenBucket {
     pub fn observe(&mut self, reservation: &Reservation, seen: &Readings, now: Timestamp) -> bool {
         let own = self.dimensions.len() - self.shown();
         let at = reservation.at;
+        let is_stale = self.since.is_some_and(|since| at <= since);
+        if is_stale {
+            return false;
+        }
+        let is_heeded = seen.is_refusal() && self.heed_refusal(at, now);
         let learns = self.truth.as_ref().is_some_and(|truth| truth.learns);
         let is_heard = |seen: &Reading| learns || self.is_limited(own, seen.unit());
-        let is_stale = self.since.is_some_and(|since| at <= since);
-        if is_stale || !seen.iter().any(is_heard) {
-            return false;
+        if !seen.iter().any(is_heard) {
+            return is_heeded;
         }
         let mut truth = self.truth.take().unwrap_or_default();
         let found = truth.history.find(at);
-        let mut is_changed = false;
+        let mut is_changed = is_heeded;
         for reading in seen.iter() {
             if learns || self.is_limited(own, reading.unit()) {
                 is_changed |= truth.hear(&mut self.dimensions, reading, reservation, found, now);
@@ -114,9 +118,25 @@ impl TokenBucket {
         truth.history.set_heard(at);
         if std::env::var("DBG").is_ok() && now.as_nanos() / 10_000_000_000 != truth.dbg {
             truth.dbg = now.as_nanos() / 10_000_000_000;
-            eprintln!("t={} refusal={} readings={:?}", now.as_nanos()/1_000_000_000, seen.is_refusal(), seen);
-            for d in &self.dimensions { eprintln!("   {:?} amount {} level {} cap {} largest {}", d.limit.unit, d.limit.amount, d.level()/d.token(), d.capacity(0), d.largest); }
-            for m in &truth.mirrors { eprintln!("   {m:?}"); }
+            eprintln!(
+                "t={} refusal={} readings={:?}",
+                now.as_nanos() / 1_000_000_000,
+                seen.is_refusal(),
+                seen
+            );
+            for d in &self.dimensions {
+                eprintln!(
+                    "   {:?} amount {} level {} cap {} largest {}",
+                    d.limit.unit,
+                    d.limit.amount,
+                    d.level() / d.token(),
+                    d.capacity(0),
+                    d.largest
+                );
+            }
+            for m in &truth.mirrors {
+                eprintln!("   {m:?}");
+            }
         }
         truth.history.is_on = true;
         self.truth = Some(truth);
@@ -254,6 +274,7 @@ impl Truth {
                 base: None,
                 is_sure: !matches!(found, Found::Unknown),
                 taken_off: 0,
+                recent: Recent::default(),
                 tightened_by: at,
                 limited_by: at,
                 disproved: Timestamp::ZERO,
@@ -434,7 +455,9 @@ fn at_once(amount: u64, period: u64) -> u64 {
         return amount;
     }
     let worth = u128::from(amount) * Duration::from_secs(1).as_nanos() / u128::from(period);
-    u64::try_from(worth).unwrap_or(amount).clamp(1, amount.max(1))
+    u64::try_from(worth)
+        .unwrap_or(amount)
+        .clamp(1, amount.max(1))
 }
 
 /// The longest period whose limit is enforced over seconds.

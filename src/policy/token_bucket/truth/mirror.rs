@@ -40,6 +40,7 @@ pub(super) struct Mirror {
     /// brought it back. More is not brought back: that much remains in the server's bucket of a
     /// minute does not mean that it takes more at once.
     pub(super) taken_off: i128,
+    pub(super) recent: Recent,
     /// When the call was sent whose answer last tightened it: the answers to earlier ones bring no
     /// good news.
     pub(super) tightened_by: Timestamp,
@@ -47,6 +48,16 @@ pub(super) struct Mirror {
     pub(super) limited_by: Timestamp,
     /// When a burst that the limit has room for was refused.
     pub(super) disproved: Timestamp,
+}
+
+/// What the answers to the calls of the last one to two seconds say to be missing, each slot the
+/// least of a second's.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Recent {
+    /// The second of the newer slot.
+    second: u64,
+    newer: Option<i128>,
+    older: Option<i128>,
 }
 
 /// What remained after a call.
@@ -67,6 +78,33 @@ pub(super) struct Range {
 }
 
 // === impl Mirror ===
+
+impl Recent {
+    /// Notes what the answer to the call sent at `at` says to be missing, and returns what all of
+    /// them agree on: that a window of the server's was nearly over when one call came, or a few
+    /// large calls had just come before it, is not to be taken for what is missing for good.
+    fn note(&mut self, at: Timestamp, missing: i128) -> i128 {
+        let second = at.as_nanos() / Duration::from_secs(1).as_nanos() as u64;
+        match second.checked_sub(self.second) {
+            Some(0) => {}
+            Some(1) => (self.older, self.newer) = (self.newer, None),
+            Some(_) => (self.older, self.newer) = (None, None),
+            None if second + 1 == self.second => {
+                self.older = Some(self.older.map_or(missing, |least| least.min(missing)));
+                return self.least(missing);
+            }
+            None => return self.least(missing),
+        }
+        self.second = second.max(self.second);
+        self.newer = Some(self.newer.map_or(missing, |least| least.min(missing)));
+        self.least(missing)
+    }
+
+    fn least(&self, missing: i128) -> i128 {
+        let known = [self.newer, self.older].into_iter().flatten();
+        known.fold(missing, i128::min)
+    }
+}
 
 /// What there was to take for a call of this cost that left what a reading shows.
 pub(super) fn shown_at_once(reading: &Reading, cost: u64, limit: u64) -> u64 {
@@ -100,16 +138,17 @@ impl Mirror {
         if level >= i128::from(dimension.capacity(0)) * dimension.token() {
             self.taken_off = 0;
         }
-        if level > highest {
-            dimension.set_level(highest);
-            self.taken_off += level - highest;
+        let missing = self.recent.note(at, level + self.taken_off - highest);
+        if missing > self.taken_off {
+            dimension.set_level(level + self.taken_off - missing);
+            self.taken_off = missing;
             self.tightened_by = self.tightened_by.max(at);
             self.is_sure = true;
             return true;
         }
         let lowest = dimension.level_since(lowest, at, taken, now);
         let is_older = at <= self.tightened_by && self.is_sure;
-        if !is_news || is_older || level >= lowest || dimension.restored > at {
+        if level > highest || !is_news || is_older || level >= lowest || dimension.restored > at {
             return false;
         }
         let whole = lowest - level;
