@@ -38,7 +38,6 @@ pub(super) struct Truth {
     mirrors: Vec<Mirror>,
     start: Start,
     history: History,
-    dbg: u64,
 }
 
 /// Whether the last dimension is the cautious one before anything is known.
@@ -97,49 +96,33 @@ impl TokenBucket {
         if is_stale {
             return false;
         }
-        let is_heeded = seen.is_refusal() && self.heed_refusal(at, now);
         let learns = self.truth.as_ref().is_some_and(|truth| truth.learns);
         let is_heard = |seen: &Reading| learns || self.is_limited(own, seen.unit());
         if !seen.iter().any(is_heard) {
-            return is_heeded;
+            return seen.is_refusal() && self.heed_refusal(at, now);
         }
         let mut truth = self.truth.take().unwrap_or_default();
         let found = truth.history.find(at);
-        let mut is_changed = is_heeded;
+        let mut is_changed = false;
         for reading in seen.iter() {
             if learns || self.is_limited(own, reading.unit()) {
+                let reading = match seen.counts_later(reading.unit()) {
+                    true => &reading.of_a_full_limit(),
+                    false => reading,
+                };
                 is_changed |= truth.hear(&mut self.dimensions, reading, reservation, found, now);
             }
         }
         let is_left = |seen: &Reading| seen.bounds().0 >= reservation.cost.get(seen.unit()).max(1);
-        if seen.is_refusal() && seen.iter().all(is_left) {
-            is_changed |= truth.disprove(&mut self.dimensions, at, now);
-        }
+        let disproves = seen.is_refusal() && seen.iter().all(is_left);
+        let is_explained = disproves && truth.disprove(&mut self.dimensions, at, now);
         truth.history.set_heard(at);
-        if std::env::var("DBG").is_ok() && now.as_nanos() / 10_000_000_000 != truth.dbg {
-            truth.dbg = now.as_nanos() / 10_000_000_000;
-            eprintln!(
-                "t={} refusal={} readings={:?}",
-                now.as_nanos() / 1_000_000_000,
-                seen.is_refusal(),
-                seen
-            );
-            for d in &self.dimensions {
-                eprintln!(
-                    "   {:?} amount {} level {} cap {} largest {}",
-                    d.limit.unit,
-                    d.limit.amount,
-                    d.level() / d.token(),
-                    d.capacity(0),
-                    d.largest
-                );
-            }
-            for m in &truth.mirrors {
-                eprintln!("   {m:?}");
-            }
-        }
         truth.history.is_on = true;
         self.truth = Some(truth);
+        is_changed |= is_explained;
+        if seen.is_refusal() && !is_explained {
+            is_changed |= self.heed_refusal(at, now);
+        }
         is_changed
     }
 
@@ -233,7 +216,6 @@ impl Default for Truth {
             mirrors: Vec::new(),
             start: Start::Over,
             history: History::default(),
-            dbg: 0,
         }
     }
 }
@@ -423,16 +405,20 @@ impl Truth {
                 continue;
             }
             mirror.disproved = now;
-            let burst = match dimension.limit.shape {
-                Shape::Continuous { burst: Some(burst) }
-                    if dimension.limit.nominal <= PACED_PERIOD =>
-                {
-                    (burst / 2).max(1)
-                }
-                _ => continue,
+            let Shape::Continuous {
+                burst: Some(before),
+            } = dimension.limit.shape
+            else {
+                continue;
             };
             dimension.advance(now);
             let level = dimension.level();
+            let burst = (before / 2).max(dimension.largest);
+            let is_short = dimension.limit.nominal <= PACED_PERIOD;
+            let is_in_use = level * 2 <= i128::from(before) * dimension.token();
+            if burst >= before || !is_short || !is_in_use {
+                continue;
+            }
             dimension.limit.shape = Shape::Continuous { burst: Some(burst) };
             dimension.set_level(level);
             let unit = dimension.limit.unit;
