@@ -281,7 +281,7 @@ impl World {
                     match response.into_body().collect().await {
                         Ok(body) => self.printed.show(&body.to_bytes()),
                         Err(error) => {
-                            self.printed.error(&error);
+                            self.printed.error(&error.into());
                             last = "broken".into();
                         }
                     }
