@@ -212,6 +212,14 @@ struct View {
     at_end: bool,
 }
 
+/// Who waited until now; for after the lock, because wakers are somebody else's code.
+enum Former {
+    /// To be woken.
+    Other(Option<Waker>),
+    /// To be dropped.
+    Gone(#[expect(dead_code, reason = "held to be dropped later")] Option<Waker>),
+}
+
 /// What an attempt does next.
 enum Turn<B> {
     Send(Piece),
@@ -258,23 +266,25 @@ impl<B> Shared<B> {
         self.sent.first == 0 && !matches!(self.source, Source::Lost)
     }
 
-    fn turn(&mut self, number: u64, position: &mut u64, waker: &Waker) -> (Turn<B>, Option<Waker>) {
+    fn turn(&mut self, number: u64, position: &mut u64, waker: &Waker) -> (Turn<B>, Former) {
         if number < self.current {
-            return (Turn::Fail("a later attempt sends the body now"), None);
+            let over = Turn::Fail("a later attempt sends the body now");
+            return (over, Former::Gone(None));
         }
-        let mut woken = None;
-        if number > self.current {
+        let waiting = self.waiting.take();
+        let former = if number > self.current {
             // Whoever waits is of an attempt before this one.
             self.current = number;
             self.claimed = self.claimed.filter(|later| *later > number);
-            woken = self.waiting.take();
-        }
-        (self.next(position, waker), woken)
+            Former::Other(waiting)
+        } else {
+            // Only the present attempt waits, and it has been polled.
+            Former::Gone(waiting)
+        };
+        (self.next(position, waker), former)
     }
 
     fn next(&mut self, position: &mut u64, waker: &Waker) -> Turn<B> {
-        // Only the present attempt waits, and it has been polled.
-        self.waiting = None;
         let Some(index) = position.checked_sub(self.sent.first) else {
             return Turn::Fail("the beginning of the body is no longer there");
         };
@@ -452,9 +462,9 @@ where
         let this = &mut *self;
         loop {
             let mut position = this.position;
-            let (turn, over) = this.lock().turn(this.number, &mut position, cx.waker());
+            let (turn, former) = this.lock().turn(this.number, &mut position, cx.waker());
             this.position = position;
-            if let Some(waker) = over {
+            if let Former::Other(Some(waker)) = former {
                 waker.wake();
             }
             let read = match turn {

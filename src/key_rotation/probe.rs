@@ -21,6 +21,8 @@ use crate::{
 
 /// Nothing is asked more often than this.
 const SHORTEST: Duration = Duration::from_millis(1);
+/// So many turns are taken before others in the runtime have theirs, where nothing has to wait.
+const MOST_TURNS: u32 = 64;
 /// The distance between two questions varies by up to this part of it in both directions.
 const JITTER: f64 = 0.1;
 
@@ -169,6 +171,7 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let mut this = self.project();
+        let mut turns = 0;
         loop {
             let Some(asking) = this.asking.as_mut().as_pin_mut() else {
                 let Some(pool) = this.pool.upgrade() else {
@@ -184,6 +187,11 @@ where
                     ready!(wait(this.timer.as_mut(), due, cx));
                     continue;
                 }
+                if turns == MOST_TURNS {
+                    cx.waker().wake_by_ref();
+                    return Poll::Pending;
+                }
+                turns += 1;
                 this.timer.set(None);
                 let alias = this.round.turn(&pool, *this.every);
                 let found =

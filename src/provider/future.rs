@@ -224,8 +224,9 @@ impl Settings {
             Hold::WholeJson(most) => (false, Some(most)),
             Hold::Either(most) => (true, Some(most)),
         };
-        // What is begun cannot be taken back, and nothing can be told of what is opaque.
-        if response.body().reading().has_begun() || response.body().is_end_stream() {
+        // What is begun cannot be taken back, and nothing can be told of what is opaque. A body that
+        // is known to be empty is read all the same: where a stream should be, that is a failure.
+        if response.body().reading().has_begun() {
             return None;
         }
         let is_short = |most: &usize| {

@@ -17,6 +17,8 @@ const HOUR: Duration = Duration::from_secs(3_600);
 const DAY: Duration = Duration::from_secs(86_400);
 /// As many digits always fit.
 const MOST_DIGITS: usize = 18;
+/// Of the fields of the IETF's draft, whose items are compared with one another. Four are heard.
+const MOST_ITEMS: usize = 16;
 
 /// The headers by which a provider shows its quotas, and what they are in.
 ///
@@ -125,7 +127,7 @@ impl RateHeaders {
 
     /// The fields `RateLimit` and `RateLimit-Policy` of the IETF's draft, where they are of
     /// requests, named alike, and say amount and window. What `t` names is taken for the instant at which
-    /// the window is whole again.
+    /// the window is whole again. The first 16 items of each field are read.
     pub const fn standard() -> Self {
         Self {
             shown: Vec::new(),
@@ -395,6 +397,7 @@ fn standard(headers: &HeaderMap, mut readings: Readings) -> Readings {
         values
             .filter_map(text)
             .flat_map(|value| unquoted(value, ','))
+            .take(MOST_ITEMS)
     };
     for item in items("ratelimit") {
         let of = name(item);

@@ -1,15 +1,19 @@
 //! Keys that are asked about outside of all calls.
 
 use std::{
-    future::pending,
-    sync::{Arc, Mutex},
+    future::{Future, pending},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU32, Ordering},
+    },
+    task::{Context, Waker},
     time::Duration,
 };
 
 use tokio::time::{Instant, sleep};
 use tower::{Layer, ServiceExt};
 use tower_relay::{
-    key_rotation::{Key, KeyRotationHandle},
+    key_rotation::{Key, KeyPool, KeyRotationHandle, Source},
     outcome::{Outcome, Verdict},
     policy::pool::{KeyState, ScopeState},
 };
@@ -209,6 +213,37 @@ async fn slow_answers_are_asked_one_after_the_other() {
     assert_eq!(most, 1);
     assert!((10..=11).contains(&all), "{all}");
     task.abort();
+}
+
+/// In real time, for a paused clock stands still while a future is polled.
+#[tokio::test]
+async fn answers_that_are_there_at_once_do_not_keep_the_runtime_from_others() {
+    let keys = (0..5_000).map(|n| (format!("k{n}"), Source::value(format!("secret-{n}"))));
+    let layer = layer(KeyPool::accounts(plenty(), keys).expect("valid"));
+    let handle = layer.handle();
+    let asked = Arc::new(AtomicU32::new(0));
+    let counts = Arc::clone(&asked);
+    let probe = handle.probe(move |_: Key| {
+        let count = counts.fetch_add(1, Ordering::Relaxed);
+        // It would not end otherwise.
+        let hang = count >= 10_000;
+        async move {
+            match hang {
+                true => pending().await,
+                false => Outcome::SUCCESS,
+            }
+        }
+    });
+    let mut probe = Box::pin(probe.every(Duration::ZERO));
+    let mut cx = Context::from_waker(Waker::noop());
+    for _ in 0..10 {
+        let before = asked.load(Ordering::Relaxed);
+        assert!(probe.as_mut().poll(&mut cx).is_pending());
+        let turns = asked.load(Ordering::Relaxed) - before;
+        assert!(turns <= 64, "{turns}");
+        tokio::time::sleep(MS).await;
+    }
+    assert!(asked.load(Ordering::Relaxed) > 0);
 }
 
 #[tokio::test(start_paused = true)]

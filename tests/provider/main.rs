@@ -7,6 +7,7 @@
 
 mod allocations;
 mod failures;
+mod hostile;
 mod passing;
 mod replay;
 mod strategies;

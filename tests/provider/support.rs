@@ -177,6 +177,14 @@ impl Answer {
         self
     }
 
+    /// The same answer, for another call.
+    pub(crate) fn again(&self) -> Self {
+        let mut response = Response::new(Steps::new(self.0.body().steps.clone()));
+        *response.status_mut() = self.0.status();
+        *response.headers_mut() = self.0.headers().clone();
+        Self(response)
+    }
+
     pub(crate) fn log(&self) -> Arc<Log> {
         Arc::clone(&self.0.body().log)
     }

@@ -264,6 +264,24 @@ fn an_attempt_that_waits_for_the_body_hears_that_it_is_cut_off() {
     );
 }
 
+/// The last to know a task, which has another attempt in it.
+struct LastWaker(#[expect(dead_code, reason = "dropped with it")] Mutex<Option<Sent>>);
+
+impl std::task::Wake for LastWaker {
+    fn wake(self: Arc<Self>) {}
+}
+
+#[test]
+fn a_waker_is_dropped_outside_the_lock() {
+    let (mut sent, _) = request(99, [Step::Wait, Step::Wait, Step::Data(b"a")]);
+    let later = copy(99, &sent);
+    let waker = Waker::from(Arc::new(LastWaker(Mutex::new(later))));
+    let mut cx = Context::from_waker(&waker);
+    assert!(Pin::new(sent.body_mut()).poll_frame(&mut cx).is_pending());
+    drop(waker);
+    assert_eq!(polls(&mut sent, 3), "~a.");
+}
+
 #[test]
 fn a_body_that_failed_or_panicked_is_not_replayed() {
     let (mut first, _) = request(1_000, [Step::Data(b"a"), Step::Fail]);

@@ -108,13 +108,14 @@ impl Pool {
     pub(super) fn add_key(&mut self, scope: u32, config: &KeyConfig, now: Timestamp) {
         let free = self.free_keys.pop();
         let index = free.unwrap_or(self.keys.len() as u32);
+        // No pick of what was here before is left, but there may be a check.
+        let generation = free.map_or(0, |free| self.keys[free as usize].generation);
         let key = Key {
             alias: Arc::clone(&config.alias),
             weight: config.weight,
             scope,
             number: 0,
-            // No pick of what was here before is left.
-            generation: 0,
+            generation,
             standing: Standing::Usable,
             breaker: self.new_breaker(now),
             denied: Vec::new(),

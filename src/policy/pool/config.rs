@@ -11,6 +11,9 @@ const HEAVIEST: u32 = 1_000;
 const MOST: usize = 1_000_000;
 /// The most different patterns: each is a list of scopes of its own.
 const MOST_PATTERNS: usize = 1_000;
+/// Of a key's breaker: ten times an endpoint's, for nobody waits for the key's recovery, while each
+/// look at it risks calls.
+const SHORTEST_OPEN: Duration = Duration::from_secs(5);
 
 /// How a [`Pool`](super::Pool) chooses among the scopes that can serve a call.
 ///
@@ -182,6 +185,7 @@ impl PoolConfig {
             .no_conditions()
             .window(Duration::from_secs(60))
             .failure_ratio(0.15, BreakerConfig::DEFAULT_MINIMUM)
+            .open(SHORTEST_OPEN, BreakerConfig::DEFAULT_LONGEST_OPEN)
             .successes(10)
             .ramp(Duration::ZERO)
     }

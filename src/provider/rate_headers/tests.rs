@@ -165,6 +165,17 @@ fn mistral_s_two_spellings_are_one_limit() {
 }
 
 #[test]
+fn a_flood_of_items_is_read_to_a_bound() {
+    let good = (r#""day";r=100"#, r#""day";q=5000;w=86400"#);
+    let flood = "x,".repeat(200_000);
+    for (before, heard) in [(15, 1), (16, 0), (200_000, 0)] {
+        let fields = [good.0, good.1].map(|item| flood[..2 * before].to_owned() + item);
+        let shown = [("ratelimit", &*fields[0]), ("ratelimit-policy", &fields[1])];
+        assert_eq!(read(&RateHeaders::standard(), &shown).len(), heard);
+    }
+}
+
+#[test]
 fn the_standard_fields_are_read_with_the_policy_of_their_name() {
     let seconds = Duration::from_secs;
     let standard = RateHeaders::standard();

@@ -587,3 +587,20 @@ fn a_breaker_adds_little_to_a_key() {
     assert!(size_of::<state::Key>() <= 360);
     assert!(size_of::<Pick>() <= 256, "{}", size_of::<Pick>());
 }
+
+#[test]
+fn a_check_of_a_key_that_is_gone_says_nothing_of_the_one_in_its_place() {
+    let (mut pool, now) = (pool(scopes(&[1, 1])), T0);
+    for verdict in [Verdict::KeyRejected, Verdict::Exhausted, Verdict::Region] {
+        let check = pool.check("a1").expect("known").expect("it is in use");
+        let number = check.key();
+        let gone = [ScopeConfig::new("c").key("c1"), scopes(&[0, 1])[1].clone()];
+        pool.apply(&config(gone), now);
+        let newcomer = pool.check("c1").expect("known").expect("it is in use");
+        assert_eq!(newcomer.key(), number, "places are used again");
+        pool.checked(check, &Outcome::new(verdict), now, &mut no_jitter());
+        assert_eq!(state(&pool, "c1", now), KeyState::Usable, "{verdict:?}");
+        assert_eq!(served(&mut pool, 2, now), ["c1", "b1"], "{verdict:?}");
+        pool.apply(&config(scopes(&[1, 1])), now);
+    }
+}

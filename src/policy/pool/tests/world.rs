@@ -14,6 +14,8 @@ pub(super) enum Step {
     Switch(usize, usize),
     Reload(usize),
     Trip(usize),
+    Check(usize),
+    Checked(usize, usize),
 }
 
 pub(super) const MODELS: [&str; 3] = ["opus-1", "opus-2", "haiku"];
@@ -44,8 +46,10 @@ fn step() -> impl Generate<Value = Step> {
             .prop_map(|(pick, verdict, hint)| Step::Report(pick, verdict, hint)),
         4 => (any::<usize>(), 0..4_usize).prop_map(|(pick, how)| Step::Release(pick, how)),
         1 => (0..6_usize, 0..4_usize).prop_map(|(key, how)| Step::Switch(key, how)),
-        1 => (0..4_usize).prop_map(Step::Reload),
+        1 => (0..5_usize).prop_map(Step::Reload),
         1 => (0..6_usize).prop_map(Step::Trip),
+        1 => (0..6_usize).prop_map(Step::Check),
+        1 => (any::<usize>(), 0..9_usize).prop_map(|(check, verdict)| Step::Checked(check, verdict)),
     ]
 }
 
@@ -58,7 +62,7 @@ pub(super) fn strategies() -> impl Generate<Value = Strategy> {
 }
 
 /// Three scopes, the last with other quotas or none, or missing with one key moved elsewhere and
-/// the others' classes changed.
+/// the others' classes changed. The first is there without breakers too.
 fn variant(variant: usize, strategy: Strategy) -> PoolConfig {
     let quota = |tokens: u64, calls: usize| {
         let quota = Quota::builder()
@@ -79,7 +83,7 @@ fn variant(variant: usize, strategy: Strategy) -> PoolConfig {
         })
         .collect();
     match variant {
-        0 => scopes.push(last.quota(quota(3_000, 5))),
+        0 | 4 => scopes.push(last.quota(quota(3_000, 5))),
         1 => scopes.push(last),
         2 => {}
         _ => {
@@ -95,8 +99,14 @@ fn variant(variant: usize, strategy: Strategy) -> PoolConfig {
         .strategy(strategy)
         .reprobe_rejected(secs(5))
         .exhausted_rest(secs(9));
+    let builder = match variant {
+        4 => builder.no_breaker(),
+        _ => builder,
+    };
     builder.build().expect("valid")
 }
+
+const KEYS: [&str; 6] = ["a1", "a2", "b1", "b2", "c1", "c2"];
 
 /// A pool with the calls that it serves.
 pub(super) struct World {
@@ -104,6 +114,7 @@ pub(super) struct World {
     pub(super) pool: Pool,
     pub(super) now: Timestamp,
     pub(super) picks: Vec<Pick>,
+    checks: Vec<Check>,
     bits: u64,
 }
 
@@ -114,6 +125,7 @@ impl World {
             pool: Pool::new(&variant(0, strategy), T0),
             now: T0,
             picks: Vec::new(),
+            checks: Vec::new(),
             bits: 1,
         }
     }
@@ -168,7 +180,7 @@ impl World {
                 self.pool.release(pick, settlement, self.now);
             }
             Step::Switch(key, how) => {
-                let alias = ["a1", "a2", "b1", "b2", "c1", "c2"][key];
+                let alias = KEYS[key];
                 let _ = match how {
                     0 => self.pool.enable(alias, self.now),
                     1 => self.pool.disable(alias, self.now),
@@ -179,11 +191,19 @@ impl World {
             Step::Reload(which) => {
                 let _ = self.pool.apply(&variant(which, self.strategy), self.now);
             }
-            Step::Trip(key) => {
-                let alias = ["a1", "a2", "b1", "b2", "c1", "c2"][key];
-                self.pool.trip(alias, self.now, &mut rng);
+            Step::Trip(key) if self.pool.breaker.is_some() => {
+                self.pool.trip(KEYS[key], self.now, &mut rng);
             }
-            Step::Report(..) | Step::Release(..) => {}
+            Step::Check(key) => {
+                let check = self.pool.check(KEYS[key]);
+                self.checks.extend(check.ok().flatten());
+            }
+            Step::Checked(check, verdict) if !self.checks.is_empty() => {
+                let check = self.checks.swap_remove(check % self.checks.len());
+                let outcome = Outcome::new(VERDICTS[verdict]);
+                self.pool.checked(check, &outcome, self.now, &mut rng);
+            }
+            Step::Report(..) | Step::Release(..) | Step::Checked(..) | Step::Trip(_) => {}
         }
     }
 }
