@@ -62,12 +62,16 @@ impl TokenBucket {
     /// - *Bad news counts at once.* If less remains than there should, somebody else has used it,
     ///   the server's clock is slower or it charges more: the whole difference is taken off.
     ///   Nothing is done within what rounding leaves open, but near zero the lower end is taken,
-    ///   less a fortieth of the limit, which stays in reserve against all that is not known yet.
+    ///   less a two-hundredth of the limit, which stays in reserve against all that is not known yet.
+    ///   What answers to calls of the same second or the one before do not confirm is not taken off.
     /// - *Good news counts by an eighth* of the difference for each answer, but not from answers to
     ///   calls that were sent before the one that brought the last bad news.
-    /// - *A paced dimension learns the burst* that the server has shown to be left, and no more.
-    ///   A [refusal](Readings::of_refusal) although enough remains in all limits shown says that such bursts are
-    ///   not taken after all, and halves them.
+    /// - *A paced dimension learns the burst* that the server has shown to be left, and no more, of a
+    ///   limit per minute or less no more than a second's worth: servers enforce them over seconds,
+    ///   whatever they show to remain.
+    /// - *A [refusal](Readings::of_refusal) that the books did not foresee* halves a learned burst that is in use, down to
+    ///   the largest single cost. Otherwise it keeps 10 thousandths of every limit of a minute or less
+    ///   back, each further one 4 more, at most 30; in ten minutes without one a thousandth comes back.
     ///
     /// The answer to a call from before the last [`set_quota`](Self::set_quota) decides nothing.
     /// Of a call that more than some hundred others have followed, less is known, and only what
@@ -77,7 +81,8 @@ impl TokenBucket {
     /// use std::time::Duration;
     /// use tower_relay::policy::{Cost, Quota, Reading, Readings, Timestamp, TokenBucket, Unit};
     ///
-    /// let mut bucket = TokenBucket::new(&Quota::learned(), Timestamp::ZERO);
+    /// let quota = Quota::builder().requests_per_minute(60).burst(Unit::REQUESTS, 60).learn();
+    /// let mut bucket = TokenBucket::new(&quota.build()?, Timestamp::ZERO);
     /// let call = bucket.take(&Cost::REQUEST, Timestamp::ZERO);
     /// let in_flight = bucket.take(&Cost::REQUEST, Timestamp::ZERO);
     ///
@@ -88,6 +93,7 @@ impl TokenBucket {
     /// // Five more by now, less the one in flight.
     /// assert_eq!(bucket.available(Unit::REQUESTS, heard), Some(34));
     /// # drop(in_flight);
+    /// # Ok::<(), tower_relay::policy::InvalidConfig>(())
     /// ```
     pub fn observe(&mut self, reservation: &Reservation, seen: &Readings, now: Timestamp) -> bool {
         let own = self.dimensions.len() - self.shown();

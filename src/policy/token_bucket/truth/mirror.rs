@@ -5,11 +5,14 @@ use std::time::Duration;
 use super::super::{Dimension, Limit, Shape, Timestamp};
 use crate::policy::{Reading, cost::Tally};
 
-/// The least level kept is this part of a limit: the clocks may differ by 1 %, and what is known is
-/// as old as an answer takes, up to half a minute and more. It costs no rate, for nothing is lost
-/// that waits in the server's bucket; in the smallest limits it must be less than the 3 % that
-/// may be lost where that is full.
+/// The least level kept is this part of a limit, 0.3 s of a minute: the clocks may differ by 1 %, and
+/// what is known is as old as an answer takes, up to half a minute. It costs no rate, for nothing is
+/// lost that waits in the server's bucket.
 const RESERVE_SHARE: u64 = 200;
+/// Of a limit of fewer units whole ones tell less, and more is kept, but less than the 3 % that may be
+/// lost where the server's bucket is full.
+const FEW: u64 = 200;
+const FEW_RESERVE_SHARE: u64 = 40;
 /// And no more than this part of what the server has ever shown to be left: a bucket that holds a
 /// second's worth would otherwise never be let below it.
 const RESERVE_OF_PEAK: i128 = 4;
@@ -148,21 +151,23 @@ impl Mirror {
         }
         let lowest = dimension.level_since(lowest, at, taken, now);
         let is_older = at <= self.tightened_by && self.is_sure;
-        if level > highest || !is_news || is_older || level >= lowest || dimension.restored > at {
+        if !is_news || is_older || dimension.restored > at {
+            return false;
+        }
+        let was_sure = std::mem::replace(&mut self.is_sure, true);
+        if level > highest || level >= lowest {
             return false;
         }
         let whole = lowest - level;
         let part = (whole / LOOSENED_SHARE).max(whole.min(dimension.token()));
-        let gain = if self.is_sure {
-            part.min(self.taken_off)
-        } else {
-            whole
+        let gain = match was_sure {
+            true => part.min(self.taken_off),
+            false => whole,
         };
-        self.is_sure = true;
-        self.taken_off = (self.taken_off - gain).max(0);
         if gain == 0 {
             return false;
         }
+        self.taken_off = (self.taken_off - gain).max(0);
         dimension.set_level(level + gain);
         true
     }
@@ -237,7 +242,12 @@ impl Dimension {
         // Nothing flows into a window: what is kept of it is lost.
         let reserve = match self.limit.shape {
             Shape::Continuous { .. } => {
-                let of_limit = i128::from(limit) * i128::from(self.limit.period / RESERVE_SHARE);
+                let share = if limit < FEW {
+                    FEW_RESERVE_SHARE
+                } else {
+                    RESERVE_SHARE
+                };
+                let of_limit = i128::from(limit) * i128::from(self.limit.period / share);
                 of_limit.min(i128::from(peak) * token / RESERVE_OF_PEAK)
             }
             Shape::Window { .. } => 0,
