@@ -25,15 +25,16 @@ use super::{Profile, Provider};
 ///
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), tower_relay::error::BoxError> {
+/// const REFUSAL: &str = r#"{"error": {"code": "insufficient_quota"}}"#;
 /// let client = service_fn(async |_: http::Request<()>| {
-///     http::Response::builder().status(429).body(Full::<bytes::Bytes>::from("slow down"))
+///     http::Response::builder().status(429).body(Full::<bytes::Bytes>::from(REFUSAL))
 /// });
 /// let provider = ProviderLayer::new(Profile::generic()).layer(client);
 ///
 /// let response = provider.oneshot(http::Request::new(())).await?;
 /// let outcome = response.extensions().get::<Outcome>().expect("it failed");
-/// assert_eq!(outcome.verdict(), Verdict::Throttled);
-/// assert_eq!(response.into_body().collect().await?.to_bytes(), "slow down");
+/// assert_eq!(outcome.verdict(), Verdict::Exhausted);
+/// assert_eq!(response.into_body().collect().await?.to_bytes(), REFUSAL);
 /// # Ok(())
 /// # }
 /// ```
