@@ -74,8 +74,8 @@
 //! # Promises
 //!
 //! No task is spawned, no future boxed, nothing polls, and the layers allocate nothing for a call
-//! admitted at once; what a retry layer keeps is the request's own clone, and reading facts keeps
-//! the model's name. A call that has to wait needs a tokio runtime with its timer enabled.
+//! admitted at once; what a retry layer keeps is the request's own clone, reading facts keeps
+//! the model's name, and reading an answer what is unfinished of it. A call that has to wait needs a tokio runtime with its timer enabled.
 //! The minimum Rust version is 1.85 and is raised in minor releases only. Defaults may change in
 //! minor releases, with a line in the changelog; each says where it is defined why it is so.
 #![forbid(unsafe_code)]

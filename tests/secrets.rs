@@ -42,7 +42,7 @@ use tower_relay::{
     retry::RetryLayer,
 };
 
-use judge::{Format, ReadErrors, Request, client};
+use judge::{Format, Request, client};
 
 /// The first six characters of every secret here, and part of nothing else.
 const MARK: &str = "Zq7Xw9";
@@ -264,7 +264,7 @@ impl World {
         let stack = self.stack(names, format);
         let (handle, retries) = (stack.handle(), stack.retry_handle());
         let service = stack.layer(Inspect {
-            inner: ReadErrors(client()),
+            inner: client(),
             printed: self.printed.clone(),
         });
         self.printed.show(&stack);
@@ -281,7 +281,7 @@ impl World {
                     match response.into_body().collect().await {
                         Ok(body) => self.printed.show(&body.to_bytes()),
                         Err(error) => {
-                            self.printed.error(&error);
+                            self.printed.error(&error.into());
                             last = "broken".into();
                         }
                     }

@@ -307,7 +307,7 @@ fn hear<Req, Res, P: Protocol<Req, Res>, R: Conduct>(
     held: &mut Held<R>,
 ) {
     let readings = protocol.readings(response);
-    if !readings.is_empty() {
+    if !readings.is_empty() || outcome.verdict() == Verdict::Throttled {
         R::hear(
             held,
             &match outcome.verdict() {

@@ -8,7 +8,8 @@
 //! 3. what waits: concurrency limit, then key rotation or rate limit;
 //! 4. circuit breaker;
 //! 5. the timeout of an attempt;
-//! 6. the client.
+//! 6. the provider layer, which reads each response once for all outside;
+//! 7. the client.
 //!
 //! ```
 //! use std::time::Duration;

@@ -111,6 +111,12 @@ impl Reading {
         )
     }
 
+    /// This reading of the limit, as if all of it remained.
+    pub(super) const fn of_a_full_limit(mut self) -> Self {
+        self.remaining = self.limit;
+        self
+    }
+
     pub(super) const fn period_nanos(&self) -> Option<u64> {
         match self.period {
             0 => None,
@@ -150,6 +156,8 @@ impl Reading {
 pub struct Readings {
     shown: [Option<Reading>; MOST],
     is_refusal: bool,
+    /// What the server counts while it answers.
+    counted_later: Option<Unit>,
 }
 
 impl Readings {
@@ -157,6 +165,7 @@ impl Readings {
     pub const NONE: Self = Self {
         shown: [None; MOST],
         is_refusal: false,
+        counted_later: None,
     };
 
     /// These and another. A fifth is not taken.
@@ -169,6 +178,28 @@ impl Readings {
             }
             place += 1;
         }
+        self
+    }
+
+    /// These of a server that counts `unit` while it answers and not when it is asked: what remains
+    /// then says nothing of the calls in flight, and only the limit is taken.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tower_relay::policy::{Cost, Quota, Reading, Readings, Timestamp, TokenBucket, Unit};
+    ///
+    /// let quota = Quota::builder().output_tokens_per_minute(6_000).build()?;
+    /// let mut bucket = TokenBucket::new(&quota, Timestamp::ZERO);
+    /// let call = bucket.take(&Cost::REQUEST.output_tokens(50), Timestamp::ZERO);
+    /// let reading = Reading::new(Unit::OUTPUT_TOKENS, Duration::from_secs(60)).limit(6_000);
+    /// let seen = Readings::NONE.with(reading.remaining(0)).counting_later(Unit::OUTPUT_TOKENS);
+    /// let before = bucket.ready_at(&Cost::REQUEST.output_tokens(50));
+    /// bucket.observe(&call, &seen, Timestamp::ZERO);
+    /// assert_eq!(bucket.ready_at(&Cost::REQUEST.output_tokens(50)), before);
+    /// # Ok::<(), tower_relay::policy::InvalidConfig>(())
+    /// ```
+    pub const fn counting_later(mut self, unit: Unit) -> Self {
+        self.counted_later = Some(unit);
         self
     }
 
@@ -188,6 +219,10 @@ impl Readings {
     /// What is shown, in the order of [`with`](Self::with).
     pub fn iter(&self) -> impl Iterator<Item = &Reading> {
         self.shown.iter().flatten()
+    }
+
+    pub(super) fn counts_later(&self, unit: Unit) -> bool {
+        self.counted_later == Some(unit)
     }
 
     pub(super) const fn is_refusal(&self) -> bool {

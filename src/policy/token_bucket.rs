@@ -5,9 +5,10 @@ use super::{
     quota::{Limit, Shape},
 };
 
+mod caution;
 mod truth;
 
-use self::truth::Truth;
+use self::{caution::Caution, truth::Truth};
 
 /// A settlement leaves no more debt than drains in this many periods. A report of more is a
 /// mistake of whoever reports, and must not lock the limiter for good.
@@ -47,6 +48,7 @@ pub struct TokenBucket {
     truth: Option<Box<Truth>>,
     /// The last change of the quota: answers to calls from before it decide nothing.
     since: Option<Timestamp>,
+    caution: Caution,
 }
 
 /// What a call has taken from a [`TokenBucket`], to be settled or refunded once.
@@ -94,6 +96,7 @@ impl TokenBucket {
             slack: nanos(quota),
             truth: None,
             since: None,
+            caution: Caution::NONE,
         };
         bucket.set_learning(quota.learns(), now);
         bucket
@@ -149,6 +152,9 @@ impl TokenBucket {
     /// caller keeps `at` within the quota's slack.
     #[inline]
     pub fn take_late(&mut self, cost: &Cost, at: Timestamp, now: Timestamp) -> Reservation {
+        if now >= self.caution.eases_at {
+            self.ease(now);
+        }
         for dimension in &mut self.dimensions {
             dimension.take(cost, at, now, self.slack);
         }
@@ -227,6 +233,7 @@ impl TokenBucket {
     /// new quota says, counted from `now`. What the server has shown of units that count stays; what
     /// it shows in answers to calls from before decides nothing.
     pub fn set_quota(&mut self, quota: &Quota, now: Timestamp) {
+        self.keep_back(0, now);
         let shown = self.shown();
         let mut old = std::mem::take(&mut self.dimensions);
         let shown = old.split_off(old.len() - shown);
@@ -268,6 +275,8 @@ fn nanos(quota: &Quota) -> u64 {
 #[derive(Clone, Debug)]
 struct Dimension {
     limit: Limit,
+    /// The limit's period but for what is kept back after refusals.
+    period: u64,
     /// Continuous: tokens × period, draining by `limit.amount` each nanosecond from `updated`.
     /// Window: tokens since the window began.
     spent: i128,
@@ -295,6 +304,7 @@ impl Dimension {
         };
         Self {
             limit: *limit,
+            period: limit.period,
             spent: 0,
             updated: now,
             restored: now,
@@ -330,6 +340,14 @@ impl Dimension {
             return cost;
         }
         capacity
+    }
+
+    /// Whether its capacity is our caution and no promise of the server's.
+    fn is_paced(&self) -> bool {
+        match self.limit.shape {
+            Shape::Continuous { burst } => self.is_shown || burst.is_none(),
+            Shape::Window { .. } => false,
+        }
     }
 
     /// The most that could ever be taken at once.
@@ -472,18 +490,21 @@ impl Dimension {
             return;
         }
         self.advance(now);
-        if reservation.at < self.restored && used < reserved {
+        let is_paced = self.is_paced();
+        if !is_paced && reservation.at < self.restored && used < reserved {
             return;
         }
         let difference = i128::from(used) - i128::from(reserved);
         let most = self.most_debt();
         let spent = self.spent + difference * self.token();
-        let least = match self.limit.shape {
-            // What exceeds the burst is there for those who wait for it already: with the next
-            // instant it is gone.
-            Shape::Continuous { .. } => i128::MIN,
-            Shape::Window { .. } => 0,
-        };
+        if !is_paced && spent <= 0 {
+            // Part of it had drained: without it the dimension would have been full by now, and
+            // nothing that others reserved before is spent any more.
+            self.restored = self.restored.max(now);
+        }
+        // What exceeds the capacity of a paced dimension is there for those who wait for it
+        // already: with the next instant it is gone.
+        let least = if is_paced { i128::MIN } else { 0 };
         self.spent = spent.clamp(least, most);
         self.full_for = 0;
     }
@@ -507,7 +528,7 @@ impl Dimension {
             _ => self.limit.amount,
         };
         let whole = (i128::from(whole) * self.token()).unsigned_abs();
-        let left = whole.saturating_sub(self.spent_at(now).unsigned_abs());
+        let left = whole.saturating_sub(self.spent_at(now).max(0).unsigned_abs());
         // 43 bits and the 20 of a million fit a word, whose division is quick.
         let excess = (u128::BITS - whole.leading_zeros()).saturating_sub(43);
         ((left >> excess) as u64 * u64::from(MILLION) / (whole >> excess) as u64) as u32
@@ -538,14 +559,14 @@ impl Dimension {
 
     /// What is spent, in whole tokens, rounded up.
     fn tokens_spent(&self, now: Timestamp) -> i128 {
-        -(-self.spent_at(now)).div_euclid(self.token())
+        -(-self.spent_at(now).max(0)).div_euclid(self.token())
     }
 
     /// This dimension's state under other numbers.
     fn under(&self, limit: &Limit, now: Timestamp) -> Self {
         let mut kept = self.clone();
         kept.advance(now);
-        kept.limit = *limit;
+        (kept.limit, kept.period) = (*limit, limit.period);
         if self.limit.period != limit.period {
             kept.spent = self.tokens_spent(now) * kept.token();
         }

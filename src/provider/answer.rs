@@ -14,7 +14,7 @@ use self::{
     sse::Sse,
 };
 use super::{Profile, TokenUsage};
-use crate::outcome::{Completeness, Outcome};
+use crate::outcome::{Completeness, Outcome, Verdict};
 
 mod aws;
 mod message;
@@ -32,6 +32,10 @@ mod sse;
 /// field that is an error, to hand to the rules of errors. Usage, content and the end are found
 /// wherever they stand, in an event of any size. So a reader holds at most 80 KiB, and as much
 /// again for what Bedrock wraps in its events.
+///
+/// It is small until it knows from the first bytes that there is something to read. What it needs
+/// then, some hundred bytes, is one allocation; an answer that is none of the known kinds, or has no bytes,
+/// costs none.
 ///
 /// - JSON: complete at its end. A body that is cut is a
 ///   [`ServerFault`](crate::outcome::Verdict::ServerFault), and so are blank lines without a body.
@@ -69,17 +73,47 @@ mod sse;
 /// assert_eq!(answer.failure(), None);
 /// ```
 pub struct AnswerReader {
-    account: Account,
+    profile: Profile,
     declared: Declared,
+    state: State,
+}
+
+enum State {
+    /// What it is has yet to be seen.
+    Opening(Opening),
+    /// It is of no known kind.
+    Plain(Plain),
+    /// Out of the way: responses are moved through every layer, most of them before the first
+    /// byte has come.
+    Framed(Box<Framed>),
+}
+
+/// An answer of which nothing can be read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Plain {
+    has_content: bool,
+    end: PlainEnd,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum PlainEnd {
+    #[default]
+    Open,
+    Whole,
+    Cut,
+}
+
+struct Framed {
+    account: Account,
     framing: Framing,
 }
 
 /// How the bytes are to be read.
 enum Framing {
-    Unknown(Opening),
     Json(Json),
     Events(Sse),
     Frames(Aws),
+    /// They are not what they were taken for.
     Opaque,
 }
 
@@ -130,11 +164,11 @@ impl AnswerReader {
     pub fn new(profile: &Profile, headers: &HeaderMap) -> Self {
         let declared = Declared::by(headers);
         Self {
-            account: Account::new(profile.clone()),
+            profile: profile.clone(),
             declared,
-            framing: match declared {
-                Declared::Encoded => Framing::Opaque,
-                _ => Framing::Unknown(Opening::default()),
+            state: match declared {
+                Declared::Encoded => State::Plain(Plain::default()),
+                _ => State::Opening(Opening::default()),
             },
         }
     }
@@ -143,62 +177,63 @@ impl AnswerReader {
     /// receipt and is read only for an error that names an instant.
     pub fn feed(&mut self, bytes: &[u8], now: impl Fn() -> SystemTime) {
         let mut rest = bytes;
-        while let (Framing::Unknown(opening), [first, after @ ..]) = (&mut self.framing, rest) {
+        while let (State::Opening(opening), [first, after @ ..]) = (&mut self.state, rest) {
             rest = after;
             let Some(framing) = opening.read(*first, self.declared) else {
                 continue;
             };
             let (head, length) = (opening.bytes, opening.length);
-            self.framing = framing;
-            self.read(&head[..length], &now);
+            self.state = match framing {
+                Framing::Opaque => State::Plain(Plain::SOME),
+                framing => State::Framed(Box::new(Framed {
+                    account: Account::new(self.profile.clone()),
+                    framing,
+                })),
+            };
+            // All at once, if it came at once.
+            rest = match (bytes.len() - after.len()).checked_sub(length) {
+                Some(from) => &bytes[from..],
+                None => {
+                    self.read(&head[..length], &now);
+                    after
+                }
+            };
         }
         self.read(rest, &now);
     }
 
     /// The body came to its end without an error.
     pub fn finish(&mut self, now: impl Fn() -> SystemTime) {
-        match &mut self.framing {
-            Framing::Unknown(opening) => {
-                let is_nothing = opening.length == 0;
-                let is_cut = is_nothing
-                    && match self.declared {
-                        Declared::Events | Declared::Frames => true,
-                        Declared::Json => opening.blank,
-                        Declared::Encoded | Declared::Other => false,
-                    };
-                self.account.answer.has_content |= !is_nothing;
-                self.account.end(!is_cut);
-            }
-            Framing::Json(json) => self.account.end(json.ended),
-            Framing::Events(events) => events.finish(&mut self.account, &now),
-            Framing::Frames(frames) if frames.is_certain() => self.account.end_of_stream(),
-            Framing::Frames(_) => {
-                self.account.answer.has_content = true;
-                self.account.end(true);
-            }
-            Framing::Opaque => self.account.end(true),
+        match &mut self.state {
+            State::Opening(opening) => self.state = State::Plain(opening.finish(self.declared)),
+            State::Plain(plain) if plain.end == PlainEnd::Open => plain.end = PlainEnd::Whole,
+            State::Plain(_) => {}
+            State::Framed(framed) => framed.finish(&now),
         }
     }
 
     /// What is known so far.
     #[must_use]
-    pub const fn answer(&self) -> Answer {
-        self.account.answer
+    pub fn answer(&self) -> Answer {
+        match &self.state {
+            State::Opening(_) => Answer::default(),
+            State::Plain(plain) => plain.answer(),
+            State::Framed(framed) => framed.account.answer,
+        }
+    }
+
+    pub(super) const fn profile(&self) -> &Profile {
+        &self.profile
     }
 
     fn read(&mut self, bytes: &[u8], now: &dyn Fn() -> SystemTime) {
         if bytes.is_empty() {
             return;
         }
-        let sense = match &mut self.framing {
-            Framing::Json(json) => json.feed(bytes, &mut self.account, now),
-            Framing::Events(events) => events.feed(bytes, &mut self.account, now),
-            Framing::Frames(frames) => frames.feed(bytes, &mut self.account, now),
-            Framing::Unknown(_) | Framing::Opaque => Sense::None,
-        };
-        if sense == Sense::None {
-            self.framing = Framing::Opaque;
-            self.account.answer.has_content = true;
+        match &mut self.state {
+            State::Opening(_) => {}
+            State::Plain(plain) => plain.has_content = true,
+            State::Framed(framed) => framed.read(bytes, now),
         }
     }
 }
@@ -207,9 +242,68 @@ impl fmt::Debug for AnswerReader {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // What it has read is nobody's business.
         f.debug_struct("AnswerReader")
-            .field("profile", &self.account.profile)
-            .field("answer", &self.account.answer)
+            .field("profile", &self.profile)
+            .field("answer", &self.answer())
             .finish_non_exhaustive()
+    }
+}
+
+// === impl Plain ===
+
+impl Plain {
+    const SOME: Self = Self {
+        has_content: true,
+        end: PlainEnd::Open,
+    };
+
+    fn answer(self) -> Answer {
+        let answer = Answer {
+            has_content: self.has_content,
+            ..Answer::default()
+        };
+        match self.end {
+            PlainEnd::Open => answer,
+            PlainEnd::Whole => Answer {
+                completeness: Completeness::Complete,
+                ..answer
+            },
+            PlainEnd::Cut => Answer {
+                failure: Some(Outcome::new(Verdict::ServerFault)),
+                ..answer
+            },
+        }
+    }
+}
+
+// === impl Framed ===
+
+impl Framed {
+    fn read(&mut self, bytes: &[u8], now: &dyn Fn() -> SystemTime) {
+        let account = &mut self.account;
+        let sense = match &mut self.framing {
+            Framing::Json(json) => json.feed(bytes, account, now),
+            Framing::Events(events) => events.feed(bytes, account, now),
+            Framing::Frames(frames) => frames.feed(bytes, account, now),
+            Framing::Opaque => Sense::None,
+        };
+        if sense == Sense::None {
+            self.framing = Framing::Opaque;
+            account.answer.has_content = true;
+        }
+    }
+
+    fn finish(&mut self, now: &dyn Fn() -> SystemTime) {
+        let account = &mut self.account;
+        match &mut self.framing {
+            Framing::Json(json) => account.end(json.ended),
+            Framing::Events(events) => events.finish(account, now),
+            Framing::Frames(frames) if frames.is_certain() => account.end_of_stream(),
+            Framing::Frames(_) => {
+                account.answer.has_content = true;
+                account.end(true);
+            }
+            Framing::Opaque => account.end(true),
+        }
     }
 }
 
@@ -259,6 +353,25 @@ impl Opening {
         }
         let is_open = Self::EVENTS.iter().any(|known| could_be(known));
         (!is_open).then_some(Framing::Opaque)
+    }
+
+    /// The body has ended with nothing but this.
+    const fn finish(&self, declared: Declared) -> Plain {
+        let has_content = self.length > 0;
+        let is_cut = !has_content
+            && match declared {
+                Declared::Events | Declared::Frames => true,
+                Declared::Json => self.blank,
+                Declared::Encoded | Declared::Other => false,
+            };
+        Plain {
+            has_content,
+            end: if is_cut {
+                PlainEnd::Cut
+            } else {
+                PlainEnd::Whole
+            },
+        }
     }
 }
 
@@ -312,15 +425,24 @@ impl Declared {
         }
         let declared = value(CONTENT_TYPE).unwrap_or("");
         let (essence, _) = declared.split_once(';').unwrap_or((declared, ""));
-        let essence = essence.trim().to_ascii_lowercase();
-        match &*essence {
-            "application/json" => Self::Json,
-            "text/event-stream" => Self::Events,
-            "application/vnd.amazon.eventstream" => Self::Frames,
-            other if other.ends_with("+json") => Self::Json,
-            _ => Self::Other,
+        let essence = essence.trim();
+        let is = |kind: &str| essence.eq_ignore_ascii_case(kind);
+        if is("application/json") || has_suffix(essence, "+json") {
+            Self::Json
+        } else if is("text/event-stream") {
+            Self::Events
+        } else if is("application/vnd.amazon.eventstream") {
+            Self::Frames
+        } else {
+            Self::Other
         }
     }
+}
+
+fn has_suffix(text: &str, suffix: &str) -> bool {
+    let from = text.len().checked_sub(suffix.len());
+    let end = from.and_then(|from| text.get(from..));
+    end.is_some_and(|end| end.eq_ignore_ascii_case(suffix))
 }
 
 // === impl Answer ===

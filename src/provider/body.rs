@@ -11,7 +11,7 @@ use http::{HeaderMap, StatusCode, header};
 use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 
-use super::{AnswerReader, Charging, Profile};
+use super::{AnswerReader, Profile};
 use crate::{
     clock,
     http::Report,
@@ -30,7 +30,7 @@ pin_project! {
     /// Frames, trailers, errors, the size hint and the end are the client's own; nothing is read
     /// that the caller does not ask for, so a dropped body reads no further.
     ///
-    /// It [`Report`]s the usage, as the profile's [`Charging`] settles it, a failure inside the
+    /// It [`Report`]s the usage, as the profile's [`Charging`](super::Charging) settles it, a failure inside the
     /// answer, and whether the answer came to its own end. A connection that broke keeps what was
     /// seen. A failed response reports what the profile charges for one.
     ///
@@ -38,7 +38,9 @@ pin_project! {
     /// (`gzip` and the like: let the client decode, or ask for none), on statuses other than 2xx,
     /// after HEAD, and where a client's frames are in more than sixteen pieces.
     ///
-    /// Reading keeps what is unfinished of one event, and allocates for that alone.
+    /// Until its first byte it is small, so that a response is cheap to hand from layer to layer.
+    /// Reading then allocates once for the reader's state, and for what is unfinished of one event.
+    /// Opaque bodies, failures and answers without a byte cost no allocation.
     pub struct ResponseBody<B>
     where
         B: Body,
@@ -159,10 +161,6 @@ impl<B: Body + fmt::Debug> fmt::Debug for ResponseBody<B> {
 // === impl Reading ===
 
 /// What is made of the bytes that pass.
-#[expect(
-    clippy::large_enum_variant,
-    reason = "most bodies are read; a box would be an allocation for each"
-)]
 pub(super) enum Reading {
     /// Nothing, but that they end.
     Opaque(End),
@@ -171,7 +169,6 @@ pub(super) enum Reading {
     /// All that they tell.
     Answer {
         reader: AnswerReader,
-        charging: Charging,
         end: End,
         #[cfg(feature = "tracing")]
         told: bool,
@@ -195,7 +192,6 @@ impl Reading {
         }
         Self::Answer {
             reader: AnswerReader::new(profile, headers),
-            charging: *profile.charging_rule(),
             end: End::Open,
             #[cfg(feature = "tracing")]
             told: false,
@@ -288,13 +284,9 @@ impl Reading {
             Self::Failure(charged) => return Ending::complete(*charged),
             Self::Opaque(End::Clean) => return Ending::complete(Usage::UNKNOWN),
             Self::Opaque(end) => (Ending::UNKNOWN, *end),
-            Self::Answer {
-                reader,
-                charging,
-                end,
-                ..
-            } => {
+            Self::Answer { reader, end, .. } => {
                 let answer = reader.answer();
+                let charging = reader.profile().charging_rule();
                 let usage = charging.settle(&answer.usage());
                 let ending = match answer.completeness() {
                     Completeness::Complete => Ending::complete(usage),

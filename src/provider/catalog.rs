@@ -20,22 +20,27 @@ impl Profile {
     /// Input counts as it comes in, cache writes included and beside the input tokens of the
     /// answer; reads of the cache are free but for a few older models, for which
     /// [`anthropic_without_free_cache`](Self::anthropic_without_free_cache) is. Output counts as
-    /// it is produced: `max_tokens` takes nothing, so nothing is reserved for it. A call that is
-    /// refused uses no tokens.
+    /// it is produced and `max_tokens` takes nothing, but how much will be produced is not known
+    /// when a call is admitted: so `max_tokens` is reserved, and what was not produced is given
+    /// back when the answer has told its usage. A call that is refused uses no tokens.
     ///
-    /// The credential goes as a bearer token, as current clients send it; `x-api-key`, of older
-    /// ones and of the documentation, is accepted as well:
+    /// The credential goes in `x-api-key`, as in the documentation's requests, which every version
+    /// of the API takes. Newer clients send it as a bearer token:
     ///
     /// ```
     /// use http::HeaderName;
     /// use tower_relay::provider::{CredentialHeader, Profile};
     ///
     /// let name = HeaderName::from_static("x-api-key");
-    /// let older = Profile::anthropic().credential(CredentialHeader::Named(name));
-    /// assert_ne!(older.credential_header(), Profile::anthropic().credential_header());
+    /// let profile = Profile::anthropic();
+    /// assert_eq!(*profile.credential_header(), CredentialHeader::Named(name));
+    ///
+    /// let newer = profile.credential(CredentialHeader::Bearer);
+    /// assert_eq!(*newer.credential_header(), CredentialHeader::Bearer);
     /// ```
     pub fn anthropic() -> Self {
         profile("anthropic")
+            .credential(named("x-api-key"))
             .rate_headers(RateHeaders::anthropic())
             .charging(
                 Charging::NEW
@@ -244,6 +249,7 @@ mod tests {
     fn the_credential_goes_where_the_provider_expects_it() {
         for name in NAMES {
             let expected = match name {
+                "anthropic" => CredentialHeader::Named(HeaderName::from_static("x-api-key")),
                 "azure-openai" => CredentialHeader::Named(HeaderName::from_static("api-key")),
                 "gemini" => CredentialHeader::Named(HeaderName::from_static("x-goog-api-key")),
                 _ => CredentialHeader::Bearer,
@@ -288,6 +294,8 @@ mod tests {
             ("bedrock", 800),
             ("gemini", 0),
             ("groq", 800),
+            // It counts when it is produced, but nobody knows yet how much that will be.
+            ("anthropic", 800),
         ] {
             let cost = of(name).charging_rule().reserve(300, 800);
             assert_eq!(cost.get(Unit::INPUT_TOKENS), 300, "{name}");

@@ -58,7 +58,8 @@ pub enum CachedShare {
 pub enum Output {
     /// The request's own maximum is taken at admission.
     Reserved,
-    /// Tokens count as they are produced; a maximum plays no part.
+    /// Tokens count as they are produced. To the provider a maximum is nothing; it is reserved all
+    /// the same, because how many there will be is not known before.
     AsProduced,
     /// The answer does not count.
     Free,

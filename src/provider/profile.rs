@@ -4,8 +4,13 @@ use std::{borrow::Cow, fmt, sync::Arc, time::SystemTime};
 
 use http::{HeaderMap, HeaderName, StatusCode};
 
-use super::{Charging, Errors, Events, RateHeaders};
-use crate::{clock, http::classify_head, outcome::Outcome, policy::Readings};
+use super::{Charging, Errors, Events, Output, RateHeaders};
+use crate::{
+    clock,
+    http::classify_head,
+    outcome::Outcome,
+    policy::{Readings, Unit},
+};
 
 /// What is known of one provider: how it charges, which headers show its quotas, what its errors
 /// mean, which events of a stream tell usage and end, and where the credential goes.
@@ -142,7 +147,11 @@ impl Profile {
     /// What the headers of a response show of the provider's quotas, for
     /// [`Protocol::readings`](crate::protocol::Protocol::readings).
     pub fn readings(&self, headers: &HeaderMap) -> Readings {
-        self.parts.rate_headers.read(headers, clock::wall)
+        let readings = self.parts.rate_headers.read(headers, clock::wall);
+        match self.parts.charging.output_rule() {
+            Output::AsProduced => readings.counting_later(Unit::OUTPUT_TOKENS),
+            _ => readings,
+        }
     }
 
     /// What an attempt turned out to be, by the head of its response and, of a failure, as much of

@@ -7,8 +7,8 @@ use tower_relay::{
 
 use crate::support::{AWS, JSON, SSE, crc32, now, read, reader};
 
-/// Of an event 64 KiB and of a field that is an error 16 KiB, and for a moment as much again of
-/// what had to grow.
+/// Of an event 64 KiB and of a field that is an error 16 KiB; and for a moment what had to grow,
+/// or what the rules of errors make of it.
 const KEPT: u64 = (64 + 16 + 16) << 10;
 
 /// The most bytes held while these are read in pieces of 16 KiB.
@@ -91,7 +91,8 @@ fn a_stream_in_small_events_holds_little() {
     let stream = event.repeat(10_000);
     let mut reader = reader(&Profile::openai(), SSE);
     let most = held(&mut reader, stream.as_bytes());
-    assert!(most <= 128, "{most} bytes");
+    // The reader's own state, and an event.
+    assert!(most <= 1024, "{most} bytes");
 }
 
 #[test]

@@ -8,7 +8,7 @@ use std::{
 use embedded_provider::{Counters, Latency, Limits, Provider, Scope};
 use futures::future::join_all;
 use http_body_util::BodyExt;
-use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 use tower::{Layer, Service, ServiceExt};
 use tower_relay::{
     error::BoxError,
@@ -22,7 +22,7 @@ use tower_relay::{
     retry::RetryEvent,
 };
 
-use crate::judge::{Format, ReadErrors, Request, client};
+use crate::judge::{Format, Request, client};
 
 /// Scopes with their keys; a key's alias is its secret's last two characters.
 const SCOPES: [(&str, &[&str]); 4] = [
@@ -34,6 +34,8 @@ const SCOPES: [(&str, &[&str]); 4] = [
 const REVOKED: &str = "secret-b1";
 const EXHAUSTED: &str = "secret-c1";
 const THROTTLED: &str = "secret-d1";
+
+const MINUTE: Duration = Duration::from_secs(60);
 
 /// Any two scopes can serve the whole load.
 const LIMITS: Limits = Limits {
@@ -171,7 +173,7 @@ async fn dies_and_comes_back(format: Format, revive: impl Fn(&KeyRotationHandle)
         .retry(|layer| layer.on_retry(move |event| on_retry.add(*event)))
         .key_rotation(|layer| layer.on_transition(move |change| on_transition.add(change.clone())));
     let handle = stack.handle();
-    let service = stack.layer(ReadErrors(client()));
+    let service = stack.layer(client());
 
     offer(&service, &provider, format, 60, || {
         assert_eq!(retries.take().len(), 0);
@@ -190,13 +192,11 @@ async fn dies_and_comes_back(format: Format, revive: impl Fn(&KeyRotationHandle)
     let revoked = of_key(&provider, REVOKED).unauthorized;
     let exhausted = of_key(&provider, EXHAUSTED).exhausted;
     let throttled = of_key(&provider, THROTTLED).refused;
-    for (what, calls) in [
-        ("revoked", revoked),
-        ("exhausted", exhausted),
-        ("throttled", throttled),
-    ] {
+    for (what, calls) in [("revoked", revoked), ("exhausted", exhausted)] {
         assert!((1..=2).contains(&calls), "{calls} calls of the {what} key");
     }
+    // The last answer's headers may have told before anybody was refused.
+    assert!(throttled <= 2, "{throttled} calls of the throttled key");
     let refusals = revoked + exhausted + throttled;
     let retried = retries.take();
     assert_eq!(retried.len() as u64, refusals);
@@ -213,7 +213,8 @@ async fn dies_and_comes_back(format: Format, revive: impl Fn(&KeyRotationHandle)
     assert_eq!(key_state(&handle, REVOKED), KeyState::Rejected(None));
     let credit = handle.scopes()[2].state();
     assert!(matches!(credit, ScopeState::Exhausted(_)), "{credit:?}");
-    assert!(handle.scopes()[3].classes()[0].rests_until().is_some());
+    let resting = handle.scopes()[3].classes()[0].rests_until().is_some();
+    assert_eq!(resting, throttled > 0);
 
     provider.restore_key(REVOKED).expect("a known key");
     provider.restore_credit("org-c").expect("a known scope");
@@ -223,6 +224,8 @@ async fn dies_and_comes_back(format: Format, revive: impl Fn(&KeyRotationHandle)
     revive(&handle);
     handle.reopen("org-c").expect("a known scope");
     handle.reopen("org-d").expect("a known scope");
+    // What the headers of org-d have shown holds as long as they said.
+    sleep(2 * MINUTE).await;
     offer(&service, &provider, format, 30, || ()).await;
     let after = dead.map(|key| of_key(&provider, key).answered);
     for ((key, before), after) in dead.iter().zip(before).zip(after) {
@@ -233,7 +236,7 @@ async fn dies_and_comes_back(format: Format, revive: impl Fn(&KeyRotationHandle)
     assert!(!transitions.take().iter().any(waited), "a call was queued");
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn keys_that_die_under_load_cost_no_caller_anything_and_come_back_when_enabled() {
     dies_and_comes_back(Format::Messages, |handle| {
         handle.enable(alias(REVOKED)).expect("a known key");
@@ -241,7 +244,7 @@ async fn keys_that_die_under_load_cost_no_caller_anything_and_come_back_when_ena
     .await;
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn keys_that_die_under_load_cost_no_caller_anything_and_come_back_with_a_reload() {
     dies_and_comes_back(Format::Chat, |handle| {
         assert_eq!(handle.reload(pool()), []);
@@ -256,7 +259,7 @@ async fn what_is_restored_is_found_by_single_calls() {
     let pool = builder().reprobe_rejected(moment).exhausted_rest(moment);
     let stack = stack(pool.build().expect("a valid pool"), Format::Chat.profile());
     let handle = stack.handle();
-    let service = stack.layer(ReadErrors(client()));
+    let service = stack.layer(client());
     let call = async || {
         let request = Format::Chat.request(&provider.url(), "m", false);
         let response = service.clone().oneshot(request).await.expect("an answer");
@@ -294,7 +297,7 @@ async fn a_call_that_every_key_refuses_ends_with_the_last_refusal() {
         let provider = provider().await;
         let stack = stack(pool(), format.profile());
         let retries = stack.retry_handle();
-        let service = stack.layer(ReadErrors(client()));
+        let service = stack.layer(client());
         for key in SCOPES.iter().flat_map(|(_, keys)| keys.iter()) {
             provider.revoke_key(key).expect("a known key");
         }

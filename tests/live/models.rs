@@ -12,7 +12,7 @@ use tower_relay::{
     policy::{Reason, pool::WhyNot},
 };
 
-use crate::judge::{Format, ReadErrors, Request, client};
+use crate::judge::{Format, Request, client};
 
 const KEYS: [&str; 3] = ["secret-a1", "secret-a2", "secret-b1"];
 
@@ -74,7 +74,7 @@ async fn a_denied_model_takes_a_key_out_for_that_model_alone() {
             .expect("a known key");
         let stack = stack(pool(), format.profile());
         let (handle, retries) = (stack.handle(), stack.retry_handle());
-        let service = stack.layer(ReadErrors(client()));
+        let service = stack.layer(client());
         for _ in 0..12 {
             for model in ["large", "small"] {
                 let request = format.request(&provider.url(), model, false);
@@ -124,7 +124,7 @@ async fn a_model_that_no_key_may_use_is_refused_as_the_server_refuses_it_then_by
         }
         let stack = stack(pool(), format.profile());
         let retries = stack.retry_handle();
-        let service = stack.layer(ReadErrors(client()));
+        let service = stack.layer(client());
         let call = |model| send(&service, format.request(&provider.url(), model, false));
 
         let (found, body) = call("large").await.expect("the answer as it was");
@@ -159,7 +159,7 @@ async fn many_calls_of_a_denied_model_at_once_ask_each_key_no_more_than_once_eac
     }
     let stack = stack(pool(), Format::Chat.profile());
     let handle = stack.handle();
-    let service = stack.layer(ReadErrors(client()));
+    let service = stack.layer(client());
     let request = || Format::Chat.request(&provider.url(), "large", false);
     let calls = (0..CALLS).map(|_| send(&service, request()));
     for answer in join_all(calls).await {

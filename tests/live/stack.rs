@@ -19,7 +19,7 @@ use tower_relay::{
     provider::{CredentialHeader, Profile},
 };
 
-use crate::judge::{Format, ReadErrors, Request, client};
+use crate::judge::{Format, Request, client};
 
 async fn provider(name: &str, keys: &[&str]) -> Provider {
     let latency = Latency {
@@ -163,7 +163,7 @@ async fn calls_from_many_tasks_are_all_answered_through_a_boxed_stack() {
         Format::Chat.profile(),
     );
     let handle = stack.handle();
-    let service = stack.boxed().layer(ReadErrors(client()));
+    let service = stack.boxed().layer(client());
     let calls = (0..60).map(|number| {
         let request = Format::Chat.request(&provider.url(), "m", number % 2 == 0);
         let service = service.clone();
@@ -238,7 +238,7 @@ async fn each_scope_is_asked_at_its_own_server() {
             .attach(at(&there)),
     ]);
     let stack = stack(pool, Format::Chat.profile());
-    let service = stack.boxed().layer(ReadErrors(client()));
+    let service = stack.boxed().layer(client());
     let call = async || {
         // Nobody listens there.
         let request = Format::Chat.request("http://localhost:9", "m", false);

@@ -74,6 +74,29 @@ fn a_success_costs_no_allocation_and_an_opaque_answer_none_to_its_end() {
 }
 
 #[test]
+fn an_answer_that_is_read_costs_one_allocation_and_those_of_its_longest_event() {
+    let json = [("content-type", "application/json")];
+    let stream = [("content-type", "text/event-stream")];
+    // Nothing has come, so there is nothing to read.
+    let (with, without) = count("", &json, true);
+    assert_eq!(with, without);
+    // The reader's state, and the value as far as it is read.
+    let (with, without) = count("{\"usage\":{\"input_tokens\":1}}", &json, true);
+    assert_eq!(with, without + 2);
+    let events = "data: {\"type\":\"ping\"}\n\ndata: {\"type\":\"message_stop\"}\n\n\
+                  data: {\"type\":\"ping\"}\n\n";
+    let (with, without) = count(events, &stream, true);
+    // The second event is the longest.
+    assert_eq!(with, without + 3);
+}
+
+#[test]
+fn a_body_is_small_enough_to_be_moved_through_the_layers() {
+    let body = size_of::<tower_relay::provider::ResponseBody<Full<Bytes>>>();
+    assert!(body <= 160, "{body} bytes");
+}
+
+#[test]
 fn the_future_of_a_call_has_no_room_for_what_only_failures_need() {
     type Bare = std::future::Ready<Result<Response<Full<Bytes>>, &'static str>>;
     type Layered = tower_relay::provider::ResponseFuture<Bare, Full<Bytes>>;

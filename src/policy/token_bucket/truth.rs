@@ -15,7 +15,7 @@ mod mirror;
 
 use self::{
     history::{Found, History},
-    mirror::{Mirror, shown_at_once},
+    mirror::{Mirror, Recent, shown_at_once},
 };
 use super::{Cost, Dimension, Limit, Reservation, Shape, Timestamp, TokenBucket, Unit};
 use crate::policy::{Reading, Readings};
@@ -92,27 +92,37 @@ impl TokenBucket {
     pub fn observe(&mut self, reservation: &Reservation, seen: &Readings, now: Timestamp) -> bool {
         let own = self.dimensions.len() - self.shown();
         let at = reservation.at;
+        let is_stale = self.since.is_some_and(|since| at <= since);
+        if is_stale {
+            return false;
+        }
         let learns = self.truth.as_ref().is_some_and(|truth| truth.learns);
         let is_heard = |seen: &Reading| learns || self.is_limited(own, seen.unit());
-        let is_stale = self.since.is_some_and(|since| at <= since);
-        if is_stale || !seen.iter().any(is_heard) {
-            return false;
+        if !seen.iter().any(is_heard) {
+            return seen.is_refusal() && self.heed_refusal(at, now);
         }
         let mut truth = self.truth.take().unwrap_or_default();
         let found = truth.history.find(at);
         let mut is_changed = false;
         for reading in seen.iter() {
             if learns || self.is_limited(own, reading.unit()) {
+                let reading = match seen.counts_later(reading.unit()) {
+                    true => &reading.of_a_full_limit(),
+                    false => reading,
+                };
                 is_changed |= truth.hear(&mut self.dimensions, reading, reservation, found, now);
             }
         }
         let is_left = |seen: &Reading| seen.bounds().0 >= reservation.cost.get(seen.unit()).max(1);
-        if seen.is_refusal() && seen.iter().all(is_left) {
-            is_changed |= truth.disprove(&mut self.dimensions, at, now);
-        }
+        let disproves = seen.is_refusal() && seen.iter().all(is_left);
+        let is_explained = disproves && truth.disprove(&mut self.dimensions, at, now);
         truth.history.set_heard(at);
         truth.history.is_on = true;
         self.truth = Some(truth);
+        is_changed |= is_explained;
+        if seen.is_refusal() && !is_explained {
+            is_changed |= self.heed_refusal(at, now);
+        }
         is_changed
     }
 
@@ -245,6 +255,8 @@ impl Truth {
                 peak: shown_at_once(reading, call.cost.get(reading.unit()), limit),
                 base: None,
                 is_sure: !matches!(found, Found::Unknown),
+                taken_off: 0,
+                recent: Recent::default(),
                 tightened_by: at,
                 limited_by: at,
                 disproved: Timestamp::ZERO,
@@ -393,12 +405,20 @@ impl Truth {
                 continue;
             }
             mirror.disproved = now;
-            let Shape::Continuous { burst: Some(burst) } = dimension.limit.shape else {
+            let Shape::Continuous {
+                burst: Some(before),
+            } = dimension.limit.shape
+            else {
                 continue;
             };
-            let burst = (burst / 2).max(1);
             dimension.advance(now);
             let level = dimension.level();
+            let burst = (before / 2).max(dimension.largest);
+            let is_short = dimension.limit.nominal <= PACED_PERIOD;
+            let is_in_use = level * 2 <= i128::from(before) * dimension.token();
+            if burst >= before || !is_short || !is_in_use {
+                continue;
+            }
             dimension.limit.shape = Shape::Continuous { burst: Some(burst) };
             dimension.set_level(level);
             let unit = dimension.limit.unit;
@@ -413,13 +433,21 @@ impl Truth {
     }
 }
 
-/// What is sent at once of a limit that grants so much in so many nanoseconds: a second's worth.
+/// What is sent at once of a limit that grants so much in so many nanoseconds: of a minute or less a
+/// second's worth, because servers enforce such limits over seconds whatever they show to remain;
+/// of a longer one all that remains.
 fn at_once(amount: u64, period: u64) -> u64 {
+    if period > PACED_PERIOD {
+        return amount;
+    }
     let worth = u128::from(amount) * Duration::from_secs(1).as_nanos() / u128::from(period);
     u64::try_from(worth)
         .unwrap_or(amount)
         .clamp(1, amount.max(1))
 }
+
+/// The longest period whose limit is enforced over seconds.
+const PACED_PERIOD: u64 = 60_000_000_000;
 
 #[cfg(test)]
 mod tests;

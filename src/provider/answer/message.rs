@@ -1,6 +1,6 @@
 //! One message of an answer: a JSON body, a chunk, an event's data.
 
-use std::{borrow::Cow, time::SystemTime};
+use std::time::SystemTime;
 
 use super::skim::{Place, Skim, Told};
 use crate::{
@@ -151,7 +151,7 @@ impl Message {
             &bytes[from..],
             rules.tree(),
             &mut |field, told| match told {
-                Told::Raw(part) => error.push(part),
+                Told::Raw(part) => error.push_whole(part),
                 Told::Part(part) => {
                     if let Wrapping::Possible(wrapped) = wrapping {
                         let wrapped = wrapped.get_or_insert_with(|| Box::new(Wrapped::new()));
@@ -226,12 +226,12 @@ impl Message {
             let text = self.payload.bytes.trim_ascii();
             self.found.note_name(text, &account.profile);
         }
-        let found = &self.found;
-        account.count(found);
-        if found.is_error {
+        account.count(&self.found);
+        if self.found.is_error {
             let failure = self.classify(event, account, now);
             account.break_off(failure);
         }
+        let found = &self.found;
         if found.is_refused {
             let refusal = Outcome::new(Verdict::CallerFault);
             account.answer.failure.get_or_insert(refusal);
@@ -242,23 +242,27 @@ impl Message {
     }
 
     fn classify(
-        &self,
+        &mut self,
         event: Option<&str>,
         account: &Account,
         now: &dyn Fn() -> SystemTime,
     ) -> Outcome {
         let rules = account.profile.error_rules();
-        rules.classify_inside(event, &self.error_payload(), now())
+        rules.classify_inside(event, self.error_payload(), now())
     }
 
     /// What the rules of errors are shown: the message, or of one too long the error alone, in an
     /// object of its own.
-    fn error_payload(&self) -> Cow<'_, [u8]> {
-        let error = &self.error;
-        if self.payload.is_whole || !error.is_whole || error.bytes.is_empty() {
-            return Cow::Borrowed(self.text_of_element());
+    fn error_payload(&mut self) -> &[u8] {
+        let Self { payload, error, .. } = self;
+        if !payload.is_whole && !error.bytes.is_empty() {
+            // There is room for it, where the message was.
+            payload.bytes.clear();
+            for part in [b"{\"error\":".as_slice(), &error.bytes, b"}"] {
+                payload.push(part);
+            }
         }
-        Cow::Owned([b"{\"error\":", &*error.bytes, b"}"].concat())
+        self.text_of_element()
     }
 
     /// The message without the bracket or comma that stands before an array's element.
@@ -470,6 +474,16 @@ impl<const MOST: usize> Bounded<MOST> {
     fn clear(&mut self) {
         self.bytes.clear();
         self.is_whole = true;
+    }
+
+    /// Keeps nothing of what is longer than the bound.
+    fn push_whole(&mut self, bytes: &[u8]) {
+        if self.is_whole {
+            self.push(bytes);
+        }
+        if !self.is_whole {
+            self.bytes = Vec::new();
+        }
     }
 
     fn push(&mut self, bytes: &[u8]) {

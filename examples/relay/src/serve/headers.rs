@@ -1,10 +1,10 @@
 //! What of a message is forwarded, and what belongs to one connection or one caller alone.
 
 use http::{
-    HeaderMap, HeaderName, Uri,
+    HeaderMap, HeaderName, HeaderValue, Uri,
     header::{
-        AUTHORIZATION, CONNECTION, CONTENT_LENGTH, EXPECT, HOST, TE, TRAILER, TRANSFER_ENCODING,
-        UPGRADE,
+        ACCEPT_ENCODING, AUTHORIZATION, CONNECTION, CONTENT_LENGTH, EXPECT, HOST, TE, TRAILER,
+        TRANSFER_ENCODING, UPGRADE,
     },
     uri::PathAndQuery,
 };
@@ -68,7 +68,8 @@ pub(super) fn remove_hop_by_hop(headers: &mut HeaderMap) {
 }
 
 /// Removes what a request says to the relay rather than to the provider: hop-by-hop headers, the
-/// relay's own host, and every credential.
+/// relay's own host, and every credential. Answers are asked for as they are, because what is
+/// compressed tells the relay neither its usage nor its error.
 pub(super) fn remove_callers_own(headers: &mut HeaderMap) {
     remove_hop_by_hop(headers);
     headers.remove(HOST);
@@ -76,6 +77,9 @@ pub(super) fn remove_callers_own(headers: &mut HeaderMap) {
     headers.remove(EXPECT);
     for name in CREDENTIALS {
         headers.remove(name);
+    }
+    if headers.contains_key(ACCEPT_ENCODING) {
+        headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
     }
 }
 

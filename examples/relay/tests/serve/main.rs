@@ -4,6 +4,7 @@
     reason = "what a program does in real time is bounded in real time"
 )]
 
+mod accounts;
 mod client;
 mod down;
 mod echo;

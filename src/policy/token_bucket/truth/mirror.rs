@@ -9,7 +9,7 @@ use crate::policy::{Reading, cost::Tally};
 /// as old as an answer takes, up to half a minute and more. It costs no rate, for nothing is lost
 /// that waits in the server's bucket; in the smallest limits it must be less than the 3 % that
 /// may be lost where that is full.
-const RESERVE_SHARE: u64 = 40;
+const RESERVE_SHARE: u64 = 200;
 /// And no more than this part of what the server has ever shown to be left: a bucket that holds a
 /// second's worth would otherwise never be let below it.
 const RESERVE_OF_PEAK: i128 = 4;
@@ -36,6 +36,11 @@ pub(super) struct Mirror {
     pub(super) base: Option<Base>,
     /// Whether its level follows from an answer, and not from what may have been sent unheard.
     pub(super) is_sure: bool,
+    /// What bad news has taken off, in units of the dimension's token, as far as good news has not
+    /// brought it back. More is not brought back: that much remains in the server's bucket of a
+    /// minute does not mean that it takes more at once.
+    pub(super) taken_off: i128,
+    pub(super) recent: Recent,
     /// When the call was sent whose answer last tightened it: the answers to earlier ones bring no
     /// good news.
     pub(super) tightened_by: Timestamp,
@@ -43,6 +48,16 @@ pub(super) struct Mirror {
     pub(super) limited_by: Timestamp,
     /// When a burst that the limit has room for was refused.
     pub(super) disproved: Timestamp,
+}
+
+/// What the answers to the calls of the last one to two seconds say to be missing, each slot the
+/// least of a second's.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Recent {
+    /// The second of the newer slot.
+    second: u64,
+    newer: Option<i128>,
+    older: Option<i128>,
 }
 
 /// What remained after a call.
@@ -63,6 +78,33 @@ pub(super) struct Range {
 }
 
 // === impl Mirror ===
+
+impl Recent {
+    /// Notes what the answer to the call sent at `at` says to be missing, and returns what all of
+    /// them agree on: that a window of the server's was nearly over when one call came, or a few
+    /// large calls had just come before it, is not to be taken for what is missing for good.
+    fn note(&mut self, at: Timestamp, missing: i128) -> i128 {
+        let second = at.as_nanos() / Duration::from_secs(1).as_nanos() as u64;
+        match second.checked_sub(self.second) {
+            Some(0) => {}
+            Some(1) => (self.older, self.newer) = (self.newer, None),
+            Some(_) => (self.older, self.newer) = (None, None),
+            None if second + 1 == self.second => {
+                self.older = Some(self.older.map_or(missing, |least| least.min(missing)));
+                return self.least(missing);
+            }
+            None => return self.least(missing),
+        }
+        self.second = second.max(self.second);
+        self.newer = Some(self.newer.map_or(missing, |least| least.min(missing)));
+        self.least(missing)
+    }
+
+    fn least(&self, missing: i128) -> i128 {
+        let known = [self.newer, self.older].into_iter().flatten();
+        known.fold(missing, i128::min)
+    }
+}
 
 /// What there was to take for a call of this cost that left what a reading shows.
 pub(super) fn shown_at_once(reading: &Reading, cost: u64, limit: u64) -> u64 {
@@ -93,21 +135,34 @@ impl Mirror {
         let Range { lowest, highest } = dimension.range(reading, self.limit, self.peak);
         let highest = dimension.level_since(highest, at, taken, now);
         let level = dimension.level();
-        if level > highest {
-            dimension.set_level(highest);
+        if level >= i128::from(dimension.capacity(0)) * dimension.token() {
+            self.taken_off = 0;
+        }
+        let missing = self.recent.note(at, level + self.taken_off - highest);
+        if missing > self.taken_off {
+            dimension.set_level(level + self.taken_off - missing);
+            self.taken_off = missing;
             self.tightened_by = self.tightened_by.max(at);
             self.is_sure = true;
             return true;
         }
         let lowest = dimension.level_since(lowest, at, taken, now);
         let is_older = at <= self.tightened_by && self.is_sure;
-        if !is_news || is_older || level >= lowest || dimension.restored > at {
+        if level > highest || !is_news || is_older || level >= lowest || dimension.restored > at {
             return false;
         }
         let whole = lowest - level;
         let part = (whole / LOOSENED_SHARE).max(whole.min(dimension.token()));
-        let gain = if self.is_sure { part } else { whole };
+        let gain = if self.is_sure {
+            part.min(self.taken_off)
+        } else {
+            whole
+        };
         self.is_sure = true;
+        self.taken_off = (self.taken_off - gain).max(0);
+        if gain == 0 {
+            return false;
+        }
         dimension.set_level(level + gain);
         true
     }

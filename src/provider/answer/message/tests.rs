@@ -10,9 +10,9 @@ fn fed(json: &str) -> Message {
 
 #[test]
 fn the_rules_of_errors_are_shown_the_message() {
-    let message = fed("  {\"error\":{\"code\":502}}   ");
+    let mut message = fed("  {\"error\":{\"code\":502}}   ");
     assert!(message.found.is_error);
-    assert_eq!(&*message.error_payload(), b"{\"error\":{\"code\":502}}");
+    assert_eq!(message.error_payload(), b"{\"error\":{\"code\":502}}");
 }
 
 #[test]
@@ -21,9 +21,9 @@ fn of_a_message_too_long_they_are_shown_the_error_alone() {
     let json = format!(
         "{{\"response\":{{\"instructions\":\"{filler}\",\"error\":{{\"code\": \"a}}\"}},\"usage\":null}}}}"
     );
-    let whole = fed(&json);
+    let mut whole = fed(&json);
     assert!(whole.found.is_error);
-    assert_eq!(&*whole.error_payload(), b"{\"error\":{\"code\": \"a}\"}}");
+    assert_eq!(whole.error_payload(), b"{\"error\":{\"code\": \"a}\"}}");
     let mut in_pieces = Message::new();
     let mut account = Account::new(Profile::generic());
     for byte in json.bytes() {
@@ -35,7 +35,7 @@ fn of_a_message_too_long_they_are_shown_the_error_alone() {
 #[test]
 fn of_an_error_that_is_too_long_as_well_they_are_shown_the_beginning() {
     let filler = "x".repeat(MOST_PAYLOAD);
-    let message = fed(&format!("{{\"error\":{{\"message\":\"{filler}\"}}}}"));
+    let mut message = fed(&format!("{{\"error\":{{\"message\":\"{filler}\"}}}}"));
     let payload = message.error_payload();
     assert_eq!(payload.len(), MOST_PAYLOAD);
     assert!(payload.starts_with(b"{\"error\":{\"message\":\"xxx"));
@@ -51,7 +51,7 @@ fn an_element_is_shown_without_the_array_around_it() {
     message.end_element(&mut account, &|| SystemTime::UNIX_EPOCH);
     let (_, place) = message.feed(&json[read..], &mut account);
     assert_eq!(place, Place::ElementEnd);
-    assert_eq!(&*message.error_payload(), b"{\"error\":{\"code\":8}}");
+    assert_eq!(message.error_payload(), b"{\"error\":{\"code\":8}}");
 }
 
 #[test]

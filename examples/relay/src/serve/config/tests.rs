@@ -621,9 +621,9 @@ fn a_breaker_and_a_concurrency() {
              raise that or lower this",
         ),
         (
-            own("[upstream.breaker]\nlongest_open = \"1s\""),
-            "relay.toml:4:1: upstream.breaker shortest_open: cannot be: 5s is above longest_open, \
-             1s; raise that or lower this",
+            own("[upstream.breaker]\nlongest_open = \"100ms\""),
+            "relay.toml:4:1: upstream.breaker shortest_open: cannot be: 500ms is above \
+             longest_open, 100ms; raise that or lower this",
         ),
         (
             own("[upstream.breaker]\nprobes = 11"),
