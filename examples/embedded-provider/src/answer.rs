@@ -62,10 +62,6 @@ impl Body for AnswerBody {
 }
 
 #[derive(Default)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "an answer is one of the last two nearly always"
-)]
 pub(crate) enum Answer {
     #[default]
     Ended,
