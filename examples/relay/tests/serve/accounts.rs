@@ -43,7 +43,7 @@ impl Upstream {
                     let mut noted = noted.lock().expect("not poisoned");
                     let response = answer(noted.len(), &headers);
                     noted.push(headers);
-                    let response = response.map(|body| Full::<Bytes>::from(body));
+                    let response = response.map(Full::<Bytes>::from);
                     std::future::ready(Ok::<_, Infallible>(response))
                 });
                 let connection =
