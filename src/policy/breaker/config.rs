@@ -273,8 +273,8 @@ impl BreakerConfigBuilder {
         self
     }
 
-    /// How long a probe keeps its place if nothing is heard of it, 1 ms to 24 h. Whatever it
-    /// says later is not heard. Default: 30 s.
+    /// How long a probe keeps its place if nothing is heard of it, 1 ms to 24 h. What it says
+    /// later is not heard, except a success, as long as the breaker is half-open. Default: 30 s.
     pub const fn lease(mut self, lease: Duration) -> Self {
         self.lease = lease;
         self

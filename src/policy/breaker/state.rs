@@ -364,13 +364,15 @@ impl Breaker {
         let Phase::HalfOpen(probes) = &mut self.phase else {
             return Receipt::NONE;
         };
-        if !probes.leave(ticket) || now >= ticket.until {
-            return Receipt::NONE;
-        }
+        let is_late = !probes.leave(ticket) || now >= ticket.until;
         match signal {
             Signal::Success { first_byte } if config.conditions.is_slow(first_byte) => {
-                self.reopen(config, Cause::ProbeSlow, None, now, rng);
+                if !is_late {
+                    self.reopen(config, Cause::ProbeSlow, None, now, rng);
+                }
             }
+            // A late one too: where every answer takes longer than a lease, nothing else would
+            // ever close it.
             Signal::Success { .. } => {
                 if probes.succeed() >= config.successes {
                     let pace = if config.ramp.is_zero() {
@@ -382,8 +384,10 @@ impl Breaker {
                 }
                 return Receipt::new(Reported::Probe(self.generation));
             }
-            Signal::Failure { hint } => self.reopen(config, Cause::ProbeFailed, hint, now, rng),
-            Signal::Neutral => {}
+            Signal::Failure { hint } if !is_late => {
+                self.reopen(config, Cause::ProbeFailed, hint, now, rng);
+            }
+            Signal::Failure { .. } | Signal::Neutral => {}
         }
         Receipt::NONE
     }

@@ -171,9 +171,10 @@ fn half_open_is_not_wedged_by_probes_that_are_cancelled_or_answered_neutrally() 
 }
 
 #[test]
-fn a_probe_slower_than_the_window_or_its_lease_decides_nothing() {
-    for signal in [WELL, LATE, Signal::FAILURE, Signal::Neutral] {
-        let mut run = Run::new(plain().window(millis(10)).successes(1));
+fn a_failure_or_slow_answer_later_than_window_and_lease_decides_nothing() {
+    for signal in [LATE, Signal::FAILURE, Signal::Neutral] {
+        let config = plain().window(secs(1)).successes(1);
+        let mut run = Run::new(config.slow_calls(secs(10), 0.9, 100));
         run.sit_out();
         let _ = run.news();
         let probe = run.pass();
@@ -183,6 +184,28 @@ fn a_probe_slower_than_the_window_or_its_lease_decides_nothing() {
         assert_eq!(run.news(), None);
         assert_eq!(run.state(), State::HalfOpen);
     }
+}
+
+#[test]
+fn an_endpoint_whose_every_answer_takes_longer_than_a_lease_is_used_again() {
+    let mut run = Run::new(plain().probes(1));
+    run.sit_out();
+    let mut probes = Vec::new();
+    for _ in 0..4 {
+        probes.push(run.pass());
+        run.pass_time(secs(30));
+    }
+    for probe in probes.drain(..2) {
+        run.report(probe, WELL);
+        assert_eq!(run.state(), State::HalfOpen);
+    }
+    run.report(probes.remove(0), WELL);
+    assert_eq!(run.state(), State::Closed);
+    // One from before says nothing of what was opened since.
+    run.sit_out();
+    let _probe = run.pass();
+    run.report(probes.remove(0), WELL);
+    assert_eq!(run.snapshot().probes(), 1);
 }
 
 #[test]
