@@ -241,7 +241,7 @@ async fn answers_that_are_there_at_once_do_not_keep_the_runtime_from_others() {
         assert!(probe.as_mut().poll(&mut cx).is_pending());
         let turns = asked.load(Ordering::Relaxed) - before;
         assert!(turns <= 64, "{turns}");
-        tokio::time::sleep(MS).await;
+        sleep(MS).await;
     }
     assert!(asked.load(Ordering::Relaxed) > 0);
 }
