@@ -93,10 +93,10 @@ async fn a_probe_that_panics_gives_its_place_back() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_probe_that_is_never_polled_loses_its_lease_and_its_say() {
+async fn a_probe_that_is_never_polled_loses_its_lease_and_its_say_unless_it_went_well() {
     let (service, _, handle) = watched(plain());
     open_and_wait(&service, &handle).await;
-    let unpolled = sent(&service, Ask::Good).await;
+    let unpolled = sent(&service, BAD).await;
     sleep(ms(29_999)).await;
     assert_eq!(
         refusal(service.clone().oneshot(Ask::Good).await).0,
@@ -105,10 +105,19 @@ async fn a_probe_that_is_never_polled_loses_its_lease_and_its_say() {
     sleep(ms(1)).await;
     let second = sent(&service, Ask::Good).await;
     assert_eq!(handle.snapshot().probes(), 1);
-    assert!(unpolled.await.expect("served").is_success());
+    drop(unpolled.await);
     let snapshot = handle.snapshot();
     assert_eq!((snapshot.state(), snapshot.probes()), (State::HalfOpen, 1));
     assert!(second.await.expect("served").is_success());
+    assert_eq!(handle.snapshot().state(), State::Closed);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_endpoint_whose_every_answer_takes_longer_than_the_lease_is_used_again() {
+    let (service, _, handle) = watched(plain());
+    open_and_wait(&service, &handle).await;
+    let slow = Ask::Late(40_000, Verdict::Success);
+    assert!(service.clone().oneshot(slow).await.is_ok());
     assert_eq!(handle.snapshot().state(), State::Closed);
 }
 
