@@ -173,6 +173,10 @@ impl TokenBucket {
     /// was reserved is there again, and a refund would be more than ever flowed in. The same holds
     /// for a dimension that did not exist when the reservation was made.
     ///
+    /// A paced dimension is as large as the largest call and so full whenever such a call is sent,
+    /// though nothing was lost: there the settlement of a call that was sent refunds all the same, and
+    /// what exceeds the capacity is there for this very instant, for those who wait for it.
+    ///
     /// Debt is carried up to 60 periods of a dimension's amount; more is taken for a mistake.
     pub fn settle(&mut self, reservation: Reservation, used: &Cost, now: Timestamp) {
         for dimension in &mut self.dimensions {
@@ -258,10 +262,6 @@ impl TokenBucket {
     }
 }
 
-/// A dimension that was full for no longer has been waited for: a call that needs all of it is sent
-/// when it is full, a little late, and must not cost others what they will give back.
-const TOUCHED: u64 = 10_000_000;
-
 /// A whole, in millionths.
 const MILLION: u32 = 1_000_000;
 
@@ -283,10 +283,8 @@ struct Dimension {
     /// Continuous: the instant that `spent` is of.
     updated: Timestamp,
     /// What was reserved before this instant is there again or was never taken here: since the
-    /// dimension began, was last full while nobody took from it, or its window was last reset.
+    /// dimension began, was last found drained, or its window was last reset.
     restored: Timestamp,
-    /// Continuous: for how many nanoseconds nothing has been spent and nobody has taken anything.
-    full_for: u64,
     /// Window: the instant at which `spent` becomes zero.
     resets_at: Timestamp,
     /// The largest cost taken or burst shown so far, the capacity of a paced dimension.
@@ -308,7 +306,6 @@ impl Dimension {
             spent: 0,
             updated: now,
             restored: now,
-            full_for: 0,
             resets_at: now + Duration::from_nanos(resets_in),
             largest: 1,
             is_shown: false,
@@ -381,32 +378,19 @@ impl Dimension {
     /// Brings the state up to `now`; time going backwards is no time.
     #[inline]
     fn advance(&mut self, now: Timestamp) {
-        let is_continuous = matches!(self.limit.shape, Shape::Continuous { .. });
-        if is_continuous && now > self.updated {
-            self.note_full(now);
-        }
+        let was_spent = self.spent > 0;
         self.spent = self.spent_at(now);
         self.updated = self.updated.max(now);
+        let is_continuous = matches!(self.limit.shape, Shape::Continuous { .. });
+        if is_continuous && was_spent && self.spent == 0 {
+            self.restored = self.updated;
+        }
         if matches!(self.limit.shape, Shape::Window { .. }) && now >= self.resets_at {
             let late = now.since(self.resets_at).as_nanos();
             let windows = late / u128::from(self.limit.period) + 1;
             self.resets_at = self.windows_on(windows);
             let window = Duration::from_nanos(self.limit.period);
             self.restored = self.resets_at.before(window);
-        }
-    }
-
-    /// Notes how long nothing will have been spent by `now`.
-    fn note_full(&mut self, now: Timestamp) {
-        let elapsed = now.since(self.updated).as_nanos();
-        let draining = self.spent.max(0) as u128 / u128::from(self.limit.amount);
-        if elapsed < draining {
-            return;
-        }
-        let full = u64::try_from(elapsed - draining).unwrap_or(u64::MAX);
-        self.full_for = self.full_for.saturating_add(full);
-        if self.full_for > TOUCHED {
-            self.restored = now;
         }
     }
 
@@ -467,7 +451,6 @@ impl Dimension {
         self.advance(if is_on_time { now } else { at });
         self.spent += i128::from(cost) * self.token();
         self.largest = self.largest.max(cost);
-        self.full_for = 0;
     }
 
     /// Whether a call of this cost, granted `slack` late, finds the bucket short of full: then
@@ -485,28 +468,28 @@ impl Dimension {
 
     fn settle(&mut self, reservation: &Reservation, used: &Cost, now: Timestamp) {
         let unit = self.limit.unit;
+        let was_sent = *used != Cost::ZERO;
         let (reserved, used) = (reservation.cost.get(unit), used.get(unit));
         if reserved == used {
             return;
         }
         self.advance(now);
-        let is_paced = self.is_paced();
-        if !is_paced && reservation.at < self.restored && used < reserved {
+        let is_lenient = was_sent && self.is_paced();
+        if !is_lenient && reservation.at < self.restored && used < reserved {
             return;
         }
         let difference = i128::from(used) - i128::from(reserved);
         let most = self.most_debt();
         let spent = self.spent + difference * self.token();
-        if !is_paced && spent <= 0 {
+        if !is_lenient && spent <= 0 {
             // Part of it had drained: without it the dimension would have been full by now, and
             // nothing that others reserved before is spent any more.
             self.restored = self.restored.max(now);
         }
         // What exceeds the capacity of a paced dimension is there for those who wait for it
         // already: with the next instant it is gone.
-        let least = if is_paced { i128::MIN } else { 0 };
+        let least = if is_lenient { i128::MIN } else { 0 };
         self.spent = spent.clamp(least, most);
-        self.full_for = 0;
     }
 
     /// The most that can be spent after a settlement.
