@@ -23,6 +23,7 @@ pub mod breaker;
 mod budget;
 mod cost;
 mod error;
+mod estimate;
 pub mod limit;
 pub mod pool;
 mod quota;
@@ -37,6 +38,7 @@ pub use self::{
     budget::{RetryBudget, Withdrawal},
     cost::{Cost, Unit},
     error::{CostTooLarge, InvalidConfig},
+    estimate::{AnswerKind, OutputEstimator},
     quota::{Quota, QuotaBuilder},
     retry::{Attempts, Charge, Decision, Reason, RetryPolicy, RetryPolicyBuilder},
     rng::Rng,
