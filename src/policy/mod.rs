@@ -24,6 +24,7 @@ mod budget;
 mod cost;
 mod error;
 mod estimate;
+mod learned_rate;
 pub mod limit;
 pub mod pool;
 mod quota;
@@ -39,6 +40,7 @@ pub use self::{
     cost::{Cost, Unit},
     error::{CostTooLarge, InvalidConfig},
     estimate::{AnswerKind, OutputEstimator},
+    learned_rate::LearnedRate,
     quota::{Quota, QuotaBuilder},
     retry::{Attempts, Charge, Decision, Reason, RetryPolicy, RetryPolicyBuilder},
     rng::Rng,
