@@ -105,8 +105,8 @@ fn a_quota_that_changes_is_followed() {
     assert!(refused < 0.03, "{refused}");
     assert!((2.7..3.3).contains(&learned.rate()), "{}", learned.rate());
     server.rate = 30.0;
-    let (used, _) = saturate(&mut learned, &mut server, 600.0, 720.0, 900.0);
-    assert!(used > 0.95, "{used}");
+    let (used, _) = saturate(&mut learned, &mut server, 600.0, 780.0, 1_200.0);
+    assert!(used > 0.95, "ten times as much after three minutes: {used}");
 }
 
 #[test]
