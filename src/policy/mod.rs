@@ -23,6 +23,8 @@ pub mod breaker;
 mod budget;
 mod cost;
 mod error;
+mod estimate;
+mod learned_rate;
 pub mod limit;
 pub mod pool;
 mod quota;
@@ -38,6 +40,8 @@ pub use self::{
     budget::{RetryBudget, Withdrawal},
     cost::{Cost, Unit},
     error::{CostTooLarge, InvalidConfig},
+    estimate::{AnswerKind, OutputEstimator},
+    learned_rate::LearnedRate,
     quota::{Quota, QuotaBuilder},
     readings::{Reading, Readings},
     retry::{Attempts, Charge, Decision, Reason, RetryPolicy, RetryPolicyBuilder},
