@@ -38,8 +38,8 @@ const BUCKETS: usize = (EXACT + 20 * STEPS) as usize;
 /// for tokens in 1..=100 {
 ///     estimator.learn(kind, tokens);
 /// }
-/// // 95 of 100 were no longer than 95 tokens; the rank is rounded up, and so is the length.
-/// assert_eq!(estimator.estimate(kind, 4_096), 96);
+/// // The 96th of them, as the rank is rounded up; lengths from 96 to 103 are counted as one.
+/// assert_eq!(estimator.estimate(kind, 4_096), 103);
 /// assert_eq!(estimator.estimate(kind, 50), 50);
 /// # Ok::<(), tower_relay::policy::InvalidConfig>(())
 /// ```

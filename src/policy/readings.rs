@@ -31,6 +31,8 @@ pub struct Reading {
     rounding: u64,
     /// In nanoseconds, of a window; zero where the limit refills.
     resets_in: u64,
+    /// Whether only the limit is told.
+    is_of_limit: bool,
 }
 
 impl Reading {
@@ -51,6 +53,7 @@ impl Reading {
             remaining: 0,
             rounding: 1,
             resets_in: 0,
+            is_of_limit: false,
         }
     }
 
@@ -114,7 +117,12 @@ impl Reading {
     /// This reading of the limit, as if all of it remained.
     pub(super) const fn of_a_full_limit(mut self) -> Self {
         self.remaining = self.limit;
+        self.is_of_limit = true;
         self
+    }
+
+    pub(super) const fn is_of_limit(&self) -> bool {
+        self.is_of_limit
     }
 
     pub(super) const fn period_nanos(&self) -> Option<u64> {

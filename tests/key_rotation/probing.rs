@@ -282,6 +282,7 @@ async fn it_ends_with_the_pool_and_holds_nothing_when_it_is_dropped() {
     assert!(asked.lock().expect("asked").is_empty() && !task.is_finished());
     handle.enable("a1").expect("known");
     sleep(40 * SECOND).await;
-    assert_eq!(times_of(&asked, "a1").len(), 1);
+    // Every 30 s, and some: once or twice.
+    assert!((1..=2).contains(&times_of(&asked, "a1").len()));
     task.abort();
 }

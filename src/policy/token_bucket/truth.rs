@@ -389,7 +389,7 @@ impl Truth {
         };
         let (unit, nominal) = (shown.limit.unit, shown.limit.nominal);
         let proven = reading.bounds().0.min(burst);
-        if at < self.mirrors[place].disproved {
+        if at < self.mirrors[place].disproved || reading.is_of_limit() {
             return;
         }
         for dimension in &mut dimensions[..own] {
