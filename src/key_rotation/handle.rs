@@ -232,7 +232,7 @@ impl KeyRotationHandle {
     }
 
     /// Calls a scope again, whatever it rests for: throttled, exhausted or refused for the region.
-    /// What is left of its quotas, its own figures and those that the server has shown, stays.
+    /// What has been spent of its quotas stays; what the server has shown of its own is forgotten.
     ///
     /// # Errors
     ///

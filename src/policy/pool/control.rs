@@ -92,7 +92,7 @@ impl Pool {
     }
 
     /// Calls a scope again, whatever it rests for: throttled, exhausted or refused for the region.
-    /// What is left of its quotas, its own figures and those that the server has shown, stays.
+    /// What has been spent of its quotas stays; what the server has shown of its own is forgotten.
     ///
     /// # Errors
     ///
@@ -107,6 +107,9 @@ impl Pool {
             (lane.rest_until, lane.next_at) = (Timestamp::ZERO, Timestamp::ZERO);
             (lane.gap, lane.is_resting) = (Duration::ZERO, false);
             lane.relapses = 0;
+            if let Some(bucket) = &mut lane.bucket {
+                bucket.forget_shown(now);
+            }
         }
         let scope = Arc::clone(&scope.name);
         self.tell(Transition::Reopened { scope });

@@ -132,6 +132,37 @@ impl TokenBucket {
         is_changed
     }
 
+    /// Forgets what the server has shown and refused, on the word of somebody who knows better. What
+    /// has been spent of the quota's own limits stays, and answers to calls from before decide
+    /// nothing; what is to be learned is learned anew.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tower_relay::policy::{Cost, Quota, Reading, Readings, Timestamp, TokenBucket, Unit};
+    ///
+    /// let mut bucket = TokenBucket::new(&Quota::learned(), Timestamp::ZERO);
+    /// let call = bucket.take(&Cost::REQUEST, Timestamp::ZERO);
+    /// let day = Duration::from_secs(86_400);
+    /// let spent = Reading::new(Unit::REQUESTS, day).limit(1_000).remaining(0).resets_in(day);
+    /// bucket.observe(&call, &Readings::NONE.with(spent), Timestamp::ZERO);
+    /// assert!(!bucket.is_ready(&Cost::REQUEST, Timestamp::ZERO));
+    ///
+    /// bucket.forget_shown(Timestamp::ZERO);
+    /// assert!(bucket.is_ready(&Cost::REQUEST, Timestamp::ZERO));
+    /// ```
+    pub fn forget_shown(&mut self, now: Timestamp) {
+        self.keep_back(0, now);
+        self.dimensions
+            .truncate(self.dimensions.len() - self.shown());
+        let Some(mut truth) = self.truth.take() else {
+            return;
+        };
+        self.since = Some(truth.history.forget().max(now));
+        if truth.learns {
+            self.set_learning(true, now);
+        }
+    }
+
     fn is_limited(&self, own: usize, unit: Unit) -> bool {
         self.dimensions[..own]
             .iter()

@@ -1,4 +1,5 @@
 use super::*;
+use crate::policy::{Reading, Readings, Unit};
 
 fn two(quota: u64) -> Vec<ScopeConfig> {
     let scopes = scopes(&[2, 1]).into_iter();
@@ -325,10 +326,7 @@ fn settlements_reach_the_quota_of_the_scope() {
     for (settlement, free_at) in [
         (Settlement::Unsent, 0),
         (Settlement::AsReserved, 1),
-        (
-            Settlement::Used(Cost::ZERO.of(crate::policy::Unit::REQUESTS, 3)),
-            3,
-        ),
+        (Settlement::Used(Cost::ZERO.of(Unit::REQUESTS, 3)), 3),
     ] {
         let now = T0 + secs(1_000);
         let mut pool = pool.clone();
@@ -369,4 +367,21 @@ fn nothing_shows_more_of_a_key_than_its_alias() {
     assert_eq!((pick.key(), pick.scope()), (0, 0));
     let shown = format!("{pick:?} {pool:?}");
     assert!(shown.contains("a1"), "there is nothing else to show");
+}
+
+#[test]
+fn a_reopened_scope_is_asked_again_whatever_the_server_has_shown() {
+    let day = Duration::from_secs(86_400);
+    let mut pool = pool([ScopeConfig::new("a").quota(Quota::learned()).key("a1")]);
+    let pick = take(&mut pool, OPUS, T0);
+    let spent = Reading::new(Unit::REQUESTS, day)
+        .limit(1_000)
+        .resets_in(day);
+    pool.observe(&pick, &Readings::NONE.with(spent), T0);
+    assert!(!is_free(&mut pool, OPUS, T0 + secs(60)));
+    pool.reopen("a", T0 + secs(60)).expect("known");
+    assert!(is_free(&mut pool, OPUS, T0 + secs(60)));
+    // The answer to a call from before says nothing of now.
+    pool.observe(&pick, &Readings::NONE.with(spent), T0 + secs(61));
+    assert!(is_free(&mut pool, OPUS, T0 + secs(61)));
 }
