@@ -1,3 +1,4 @@
+mod losses;
 mod rules;
 mod server;
 mod trajectories;
