@@ -45,6 +45,7 @@ pub struct Facts {
     idempotency: Idempotency,
     model: Option<Arc<str>>,
     affinity: Option<u64>,
+    class: Option<Arc<str>>,
     max_tokens: Option<u64>,
     streamed: bool,
 }
@@ -60,6 +61,7 @@ impl Facts {
             idempotency: Idempotency::Unknown,
             model: None,
             affinity: None,
+            class: None,
             max_tokens: None,
             streamed: false,
         }
@@ -91,6 +93,13 @@ impl Facts {
     #[must_use]
     pub const fn affinity(mut self, hash: u64) -> Self {
         self.affinity = Some(hash);
+        self
+    }
+
+    /// These facts with the class of callers that the request is of.
+    #[must_use]
+    pub fn class(mut self, class: impl Into<Arc<str>>) -> Self {
+        self.class = Some(class.into());
         self
     }
 
@@ -137,6 +146,12 @@ impl Facts {
     #[must_use]
     pub const fn affinity_key(&self) -> Option<u64> {
         self.affinity
+    }
+
+    /// The class of callers that the request is of, if that is known.
+    #[must_use]
+    pub fn class_name(&self) -> Option<&str> {
+        self.class.as_deref()
     }
 
     /// The most tokens of output that the request asks for, if it says.
@@ -350,6 +365,16 @@ impl<Req, Res, P: Protocol<Req, Res>> Protocol<Call<Req>, Res> for Noted<P> {
         call.facts.model_name().or_else(inner)
     }
 
+    fn affinity(&self, call: &Call<Req>) -> Option<u64> {
+        let inner = || self.inner.affinity(&call.request);
+        call.facts.affinity.or_else(inner)
+    }
+
+    fn class<'a>(&self, call: &'a Call<Req>) -> Option<&'a str> {
+        let inner = || self.inner.class(&call.request);
+        call.facts.class_name().or_else(inner)
+    }
+
     #[cfg(feature = "key-rotation")]
     fn authorize(&self, call: &mut Call<Req>, key: &Key) {
         self.inner.authorize(&mut call.request, key);
@@ -393,7 +418,7 @@ impl<Req, Res, P: Protocol<Req, Res>> Protocol<Call<Req>, Res> for Noted<P> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::protocol::{ModelFn, Plain};
+    use crate::protocol::{AffinityFn, ClassFn, ModelFn, Plain};
 
     fn model(call: &Call<&'static str>) -> Option<String> {
         let inner = ModelFn::new(Plain, |request: &&'static str| Some(*request));
@@ -408,6 +433,23 @@ mod tests {
         assert_eq!(model(&call).as_deref(), Some("of the request"));
         let call = Call::new("of the request", facts.model("of the facts"));
         assert_eq!(model(&call).as_deref(), Some("of the facts"));
+    }
+
+    #[test]
+    fn the_affinity_and_the_class_of_the_facts_go_before_the_request_s() {
+        let protocol = AffinityFn::new(Plain, |request: &&str| Some(request.len() as u64));
+        let protocol = Noted::new(ClassFn::new(protocol, |request: &&'static str| {
+            Some(*request)
+        }));
+        let read = |facts: Facts| {
+            let call = Call::new("batch", facts);
+            let class = Protocol::<_, ()>::class(&protocol, &call).map(String::from);
+            (Protocol::<_, ()>::affinity(&protocol, &call), class)
+        };
+        let facts = Facts::new(Cost::REQUEST);
+        assert_eq!(read(facts.clone()), (Some(5), Some("batch".into())));
+        let facts = facts.affinity(9).class("interactive");
+        assert_eq!(read(facts), (Some(9), Some("interactive".into())));
     }
 
     #[cfg(feature = "key-rotation")]

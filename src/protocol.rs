@@ -88,6 +88,20 @@ pub trait Protocol<Req, Res> {
         None
     }
 
+    /// What the request has in common with others that are best served by the same key: a hash of
+    /// its session, or of the beginning of its prompt. Default: nothing.
+    fn affinity(&self, request: &Req) -> Option<u64> {
+        let _ = request;
+        None
+    }
+
+    /// The class of callers that the request is of, by which a queue shares what there is. Default:
+    /// none.
+    fn class<'a>(&self, request: &'a Req) -> Option<&'a str> {
+        let _ = request;
+        None
+    }
+
     /// Puts the key that was picked for this attempt into the request, in the place of any that
     /// is there. Called once per attempt, at the instant of sending. It must not block; a panic
     /// refunds the call and goes on to the caller. Default: nothing.
@@ -234,6 +248,16 @@ macro_rules! pass_on {
             self.inner.model(request)
         }
     };
+    (@affinity) => {
+        fn affinity(&self, request: &Req) -> Option<u64> {
+            self.inner.affinity(request)
+        }
+    };
+    (@class) => {
+        fn class<'a>(&self, request: &'a Req) -> Option<&'a str> {
+            self.inner.class(request)
+        }
+    };
     (@authorize) => {
         #[cfg(feature = "key-rotation")]
         fn authorize(&self, request: &mut Req, key: &Key) {
@@ -277,7 +301,15 @@ where
     P: Protocol<Req, Res>,
     F: Fn(&Req) -> Cost,
 {
-    pass_on!(model, authorize, deadline, idempotency, classify);
+    pass_on!(
+        model,
+        affinity,
+        class,
+        authorize,
+        deadline,
+        idempotency,
+        classify
+    );
 
     fn cost(&self, request: &Req) -> Cost {
         (self.cost)(request)
@@ -303,7 +335,15 @@ where
     P: Protocol<Req, Res>,
     F: Fn(Result<&Res, &BoxError>) -> Outcome,
 {
-    pass_on!(cost, model, authorize, deadline, idempotency);
+    pass_on!(
+        cost,
+        model,
+        affinity,
+        class,
+        authorize,
+        deadline,
+        idempotency
+    );
 
     fn classify(&self, result: Result<&Res, &BoxError>) -> Outcome {
         (self.classify)(result)
@@ -329,7 +369,15 @@ where
     P: Protocol<Req, Res>,
     F: Fn(&Req) -> Option<Instant>,
 {
-    pass_on!(cost, model, authorize, idempotency, classify);
+    pass_on!(
+        cost,
+        model,
+        affinity,
+        class,
+        authorize,
+        idempotency,
+        classify
+    );
 
     fn deadline(&self, request: &Req) -> Option<Instant> {
         (self.deadline)(request)
@@ -371,10 +419,105 @@ where
     P: Protocol<Req, Res>,
     F: for<'a> Fn(&'a Req) -> Option<&'a str>,
 {
-    pass_on!(cost, authorize, deadline, idempotency, classify);
+    pass_on!(
+        cost,
+        affinity,
+        class,
+        authorize,
+        deadline,
+        idempotency,
+        classify
+    );
 
     fn model<'a>(&self, request: &'a Req) -> Option<&'a str> {
         (self.model)(request)
+    }
+}
+
+/// A protocol whose affinity is a closure's.
+///
+/// ```
+/// use tower_relay::protocol::{AffinityFn, Plain, Protocol};
+///
+/// let protocol = AffinityFn::new(Plain, |session: &u64| Some(*session));
+/// assert_eq!(Protocol::<_, ()>::affinity(&protocol, &7), Some(7));
+/// ```
+#[derive(Clone, Copy, Debug)]
+pub struct AffinityFn<P, F> {
+    inner: P,
+    affinity: F,
+}
+
+impl<P, F> AffinityFn<P, F> {
+    /// `inner` with `affinity` as its [`Protocol::affinity`].
+    pub const fn new(inner: P, affinity: F) -> Self {
+        Self { inner, affinity }
+    }
+}
+
+impl<Req, Res, P, F> Protocol<Req, Res> for AffinityFn<P, F>
+where
+    P: Protocol<Req, Res>,
+    F: Fn(&Req) -> Option<u64>,
+{
+    pass_on!(
+        cost,
+        model,
+        class,
+        authorize,
+        deadline,
+        idempotency,
+        classify
+    );
+
+    fn affinity(&self, request: &Req) -> Option<u64> {
+        (self.affinity)(request)
+    }
+}
+
+/// A protocol whose class of callers is a closure's.
+///
+/// ```
+/// use tower_relay::protocol::{ClassFn, Plain, Protocol};
+///
+/// let protocol = ClassFn::new(Plain, |tenant: &String| Some(tenant.as_str()));
+/// let tenant = String::from("batch");
+/// assert_eq!(Protocol::<_, ()>::class(&protocol, &tenant), Some("batch"));
+/// ```
+#[derive(Clone, Copy, Debug)]
+pub struct ClassFn<P, F> {
+    inner: P,
+    class: F,
+}
+
+impl<P, F> ClassFn<P, F> {
+    /// `inner` with `class` as its [`Protocol::class`].
+    pub const fn new<Req>(inner: P, class: F) -> Self
+    where
+        // Without it a closure is not taken to return what it borrows.
+        F: for<'a> Fn(&'a Req) -> Option<&'a str>,
+    {
+        Self { inner, class }
+    }
+}
+
+impl<Req, Res, P, F> Protocol<Req, Res> for ClassFn<P, F>
+where
+    P: Protocol<Req, Res>,
+    F: for<'a> Fn(&'a Req) -> Option<&'a str>,
+{
+    pass_on!(
+        cost,
+        model,
+        affinity,
+        authorize,
+        deadline,
+        idempotency,
+        classify
+    );
+
+    fn class<'a>(&self, request: &'a Req) -> Option<&'a str> {
+        (self.class)(request)
     }
 }
 
@@ -427,7 +570,15 @@ where
     P: Protocol<Req, Res>,
     F: Fn(&mut Req, &Key),
 {
-    pass_on!(cost, model, deadline, idempotency, classify);
+    pass_on!(
+        cost,
+        model,
+        affinity,
+        class,
+        deadline,
+        idempotency,
+        classify
+    );
 
     fn authorize(&self, request: &mut Req, key: &Key) {
         (self.authorize)(request, key);
@@ -451,7 +602,7 @@ impl<Req, Res, P> Protocol<Req, Res> for AssumeIdempotent<P>
 where
     P: Protocol<Req, Res>,
 {
-    pass_on!(cost, model, authorize, deadline, classify);
+    pass_on!(cost, model, affinity, class, authorize, deadline, classify);
 
     fn idempotency(&self, _: &Req) -> Idempotency {
         Idempotency::Idempotent

@@ -168,6 +168,14 @@ impl<B, Res, P: Protocol<Request<B>, Res>> Protocol<Request<B>, Res> for Credent
         self.inner.model(request)
     }
 
+    fn affinity(&self, request: &Request<B>) -> Option<u64> {
+        self.inner.affinity(request)
+    }
+
+    fn class<'a>(&self, request: &'a Request<B>) -> Option<&'a str> {
+        self.inner.class(request)
+    }
+
     fn authorize(&self, request: &mut Request<B>, key: &Key) {
         self.inner.authorize(request, key);
         self.put(request, key);
