@@ -304,11 +304,11 @@ impl Truth {
         let (mirror, dimension) = (&mut self.mirrors[place], &mut dimensions[own + place]);
         let mut is_changed = false;
         if let Some(limit) = reading.amount().filter(|_| at > mirror.limited_by) {
+            mirror.limited_by = at;
             if limit != mirror.limit {
                 dimension.set_limit(mirror.limit, limit, now);
                 (mirror.limit, mirror.base) = (limit, None);
                 mirror.peak = mirror.peak.min(limit);
-                mirror.limited_by = at;
                 is_changed = true;
             }
         }

@@ -341,6 +341,19 @@ fn the_marks_of_many_calls_thin_out_and_only_what_is_certain_counts() {
     assert!(!bucket.observe(vague, &requests(1_000_000, 980_000), START));
 }
 
+#[test]
+fn a_limit_that_an_earlier_answer_names_does_not_replace_the_one_that_holds() {
+    let mut bucket = of_requests(600);
+    let first = bucket.take(&Cost::REQUEST, START);
+    bucket.observe(&first, &requests(600, 599), START);
+    let early = bucket.take(&Cost::REQUEST, START + SECOND);
+    let late = bucket.take(&Cost::REQUEST, START + 2 * SECOND);
+    let now = START + 3 * SECOND;
+    bucket.observe(&late, &requests(600, 599), now);
+    bucket.observe(&early, &requests(100, 99), now);
+    assert_eq!(available(&bucket, START + 10 * MINUTE), 600);
+}
+
 #[derive(Clone, Debug)]
 enum Event {
     Wait(u64),
