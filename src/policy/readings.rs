@@ -114,11 +114,11 @@ impl Reading {
         )
     }
 
-    /// This reading of the limit, as if all of it remained.
-    pub(super) const fn of_a_full_limit(mut self) -> Self {
-        self.remaining = self.limit;
+    /// This reading of the limit, if it tells one, as if all of it remained.
+    fn of_a_full_limit(mut self) -> Option<Self> {
+        self.remaining = self.amount()?;
         self.is_of_limit = true;
-        self
+        Some(self)
     }
 
     pub(super) const fn is_of_limit(&self) -> bool {
@@ -229,8 +229,15 @@ impl Readings {
         self.shown.iter().flatten()
     }
 
-    pub(super) fn counts_later(&self, unit: Unit) -> bool {
-        self.counted_later == Some(unit)
+    /// What is shown, and of what is counted later the limit alone.
+    pub(super) fn told(&self) -> impl Iterator<Item = Reading> {
+        self.iter().filter_map(|reading| {
+            if self.counted_later == Some(reading.unit) {
+                reading.of_a_full_limit()
+            } else {
+                Some(*reading)
+            }
+        })
     }
 
     pub(super) const fn is_refusal(&self) -> bool {

@@ -103,20 +103,16 @@ impl TokenBucket {
             return false;
         }
         let learns = self.truth.as_ref().is_some_and(|truth| truth.learns);
-        let is_heard = |seen: &Reading| learns || self.is_limited(own, seen.unit());
-        if !seen.iter().any(is_heard) {
+        let is_heard = |seen: Reading| learns || self.is_limited(own, seen.unit());
+        if !seen.told().any(is_heard) {
             return seen.is_refusal() && self.heed_refusal(at, now);
         }
         let mut truth = self.truth.take().unwrap_or_default();
         let found = truth.history.find(at);
         let mut is_changed = false;
-        for reading in seen.iter() {
+        for reading in seen.told() {
             if learns || self.is_limited(own, reading.unit()) {
-                let reading = match seen.counts_later(reading.unit()) {
-                    true => &reading.of_a_full_limit(),
-                    false => reading,
-                };
-                is_changed |= truth.hear(&mut self.dimensions, reading, reservation, found, now);
+                is_changed |= truth.hear(&mut self.dimensions, &reading, reservation, found, now);
             }
         }
         let is_left = |seen: &Reading| seen.bounds().0 >= reservation.cost.get(seen.unit()).max(1);
@@ -304,13 +300,16 @@ impl Truth {
         let (mirror, dimension) = (&mut self.mirrors[place], &mut dimensions[own + place]);
         let mut is_changed = false;
         if let Some(limit) = reading.amount().filter(|_| at > mirror.limited_by) {
+            mirror.limited_by = at;
             if limit != mirror.limit {
                 dimension.set_limit(mirror.limit, limit, now);
                 (mirror.limit, mirror.base) = (limit, None);
                 mirror.peak = mirror.peak.min(limit);
-                mirror.limited_by = at;
                 is_changed = true;
             }
+        }
+        if reading.is_of_limit() {
+            return is_changed;
         }
         let cost = call.cost.get(reading.unit());
         let peak = shown_at_once(reading, cost, mirror.limit);

@@ -341,6 +341,47 @@ fn the_marks_of_many_calls_thin_out_and_only_what_is_certain_counts() {
     assert!(!bucket.observe(vague, &requests(1_000_000, 980_000), START));
 }
 
+#[test]
+fn of_what_is_counted_later_the_limit_alone_is_taken() {
+    let quota = Quota::builder().output_tokens_per_minute(6_000);
+    let reading = Reading::new(Unit::OUTPUT_TOKENS, MINUTE);
+    let seen = |reading: Reading, remaining| {
+        let seen = Readings::NONE.with(reading.remaining(remaining));
+        seen.counting_later(Unit::OUTPUT_TOKENS)
+    };
+    let cost = Cost::REQUEST.output_tokens(50);
+    let left = |bucket: &TokenBucket| bucket.available(Unit::OUTPUT_TOKENS, START + 10 * MINUTE);
+    let mut bucket = TokenBucket::new(&built(quota), START);
+    let call = |bucket: &mut TokenBucket, seen: &Readings| {
+        let call = bucket.take(&cost, START);
+        bucket.observe(&call, seen, START)
+    };
+    // Where no limit is told, nothing is.
+    assert!(!call(&mut bucket, &seen(reading, 0)));
+    assert_eq!(bucket.shown(), 0);
+
+    assert!(call(&mut bucket, &seen(reading.limit(6_000), 0)));
+    assert!(!call(&mut bucket, &seen(reading, 0)));
+    assert!(!call(&mut bucket, &seen(reading.limit(6_000), 6_000)));
+    // Nor is a burst shown that could be saved up.
+    assert_eq!(left(&bucket), Some(50));
+    assert!(call(&mut bucket, &seen(reading.limit(30), 0)));
+    assert_eq!(left(&bucket), Some(30));
+}
+
+#[test]
+fn a_limit_that_an_earlier_answer_names_does_not_replace_the_one_that_holds() {
+    let mut bucket = of_requests(600);
+    let first = bucket.take(&Cost::REQUEST, START);
+    bucket.observe(&first, &requests(600, 599), START);
+    let early = bucket.take(&Cost::REQUEST, START + SECOND);
+    let late = bucket.take(&Cost::REQUEST, START + 2 * SECOND);
+    let now = START + 3 * SECOND;
+    bucket.observe(&late, &requests(600, 599), now);
+    bucket.observe(&early, &requests(100, 99), now);
+    assert_eq!(available(&bucket, START + 10 * MINUTE), 600);
+}
+
 #[derive(Clone, Debug)]
 enum Event {
     Wait(u64),
