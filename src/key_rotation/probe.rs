@@ -51,7 +51,8 @@ pin_project! {
     /// that costs credit, or the pool believes in vain.
     ///
     /// An answer that takes longer than [`timeout`](Self::timeout) is dropped and counts as a fault
-    /// of the server. A panic of the function ends its question, which then says nothing.
+    /// of the server. A panic of the function ends its question, which then says nothing; one of the
+    /// pool's [`on_transition`](super::KeyRotationLayer::on_transition) ends nothing.
     ///
     /// The future is ready when nobody has the pool any more: no layer, service, handle or call. It
     /// finds out at the next question.
@@ -194,13 +195,14 @@ where
                 turns += 1;
                 this.timer.set(None);
                 let alias = this.round.turn(&pool, *this.every);
-                let found =
-                    alias.and_then(|alias| pool.read(|pooled, _| pooled.keys().check(&alias)));
+                let found = alias.and_then(|alias| {
+                    caught(|| pool.read(|pooled, _| pooled.keys().check(&alias))).flatten()
+                });
                 let Some((key, check)) = found else {
                     continue;
                 };
                 let ask = &*this.ask;
-                if let Ok(asking) = catch_unwind(AssertUnwindSafe(|| ask(key))) {
+                if let Some(asking) = caught(|| ask(key)) {
                     *this.check = Some(check);
                     this.asking.set(Some(asking));
                     let until = clock::now() + *this.timeout;
@@ -208,22 +210,25 @@ where
                 }
                 continue;
             };
-            let answer = match catch_unwind(AssertUnwindSafe(|| asking.poll(cx))) {
-                Ok(Poll::Ready(outcome)) => Some(outcome),
-                Ok(Poll::Pending) => {
+            let answer = match caught(|| asking.poll(cx)) {
+                Some(Poll::Ready(outcome)) => Some(outcome),
+                Some(Poll::Pending) => {
                     let timer = this.timer.as_mut().as_pin_mut();
                     ready!(timer.expect("a question has its time").poll(cx));
                     Some(Outcome::new(Verdict::ServerFault))
                 }
-                Err(_) => None,
+                None => None,
             };
             this.timer.set(None);
             let asking = &mut this.asking;
             // Dropping it is the user's code as well.
-            let _panic = catch_unwind(AssertUnwindSafe(|| asking.set(None)));
+            caught(|| asking.set(None));
             let check = this.check.take();
             if let (Some(pool), Some(check), Some(outcome)) = (this.pool.upgrade(), check, answer) {
-                pool.reconfigure(|pooled, now| pooled.keys_mut().checked(check, &outcome, now));
+                let checked = |pooled: &mut Pooled, now| {
+                    pooled.keys_mut().checked(check, &outcome, now);
+                };
+                caught(|| pool.reconfigure(checked));
             }
         }
     }
@@ -249,10 +254,10 @@ impl<F, Fut> fmt::Debug for Probe<F, Fut> {
     }
 }
 
-/// Of all keys, listed outside the lock.
-fn aliases(pool: &Admission<Pooled>) -> Vec<Arc<str>> {
-    let source = pool.read(|pooled, _| pooled.keys().source().clone());
-    source.keys().map(Key::shared_alias).cloned().collect()
+/// What `work` returns, unless it panics: it is the user's code or the pool's, which calls
+/// listeners. A panic over one key must not end the questions to all others.
+fn caught<T>(work: impl FnOnce() -> T) -> Option<T> {
+    catch_unwind(AssertUnwindSafe(work)).ok()
 }
 
 // === impl Round ===
@@ -260,7 +265,7 @@ fn aliases(pool: &Admission<Pooled>) -> Vec<Arc<str>> {
 impl Round {
     /// Sets the first turn.
     fn begin(&mut self, pool: &Admission<Pooled>, every: Duration) -> Timestamp {
-        self.keys = aliases(pool);
+        self.list(pool);
         let due = clock::now() + self.distance(every).mul_f64(self.chance.f64());
         self.due = Some(due);
         due
@@ -269,7 +274,7 @@ impl Round {
     /// Whose turn it is; sets the next one.
     fn turn(&mut self, pool: &Admission<Pooled>, every: Duration) -> Option<Arc<str>> {
         if self.next >= self.keys.len() {
-            self.keys = aliases(pool);
+            self.list(pool);
             self.next = 0;
         }
         let alias = self.keys.get(self.next).cloned();
@@ -280,6 +285,13 @@ impl Round {
         let now = clock::now();
         self.due = Some(self.due.map_or(now, |due| due + distance).max(now));
         alias
+    }
+
+    /// Lists all keys, outside the lock.
+    fn list(&mut self, pool: &Admission<Pooled>) {
+        if let Some(source) = caught(|| pool.read(|pooled, _| pooled.keys().source().clone())) {
+            self.keys = source.keys().map(Key::shared_alias).cloned().collect();
+        }
     }
 
     /// Between two keys.

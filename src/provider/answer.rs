@@ -2,10 +2,7 @@
 
 use std::{fmt, time::SystemTime};
 
-use http::{
-    HeaderMap, HeaderName,
-    header::{CONTENT_ENCODING, CONTENT_TYPE},
-};
+use http::HeaderMap;
 
 use self::{
     aws::Aws,
@@ -13,7 +10,7 @@ use self::{
     skim::Place,
     sse::Sse,
 };
-use super::{Profile, TokenUsage};
+use super::{Profile, TokenUsage, declared::Declared};
 use crate::outcome::{Completeness, Outcome, Verdict};
 
 mod aws;
@@ -140,16 +137,6 @@ enum Sense {
     None,
 }
 
-/// What the head says that the body is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Declared {
-    Json,
-    Events,
-    Frames,
-    Encoded,
-    Other,
-}
-
 /// What is known of an answer so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Answer {
@@ -162,7 +149,10 @@ pub struct Answer {
 impl AnswerReader {
     /// A reader of an answer with these headers.
     pub fn new(profile: &Profile, headers: &HeaderMap) -> Self {
-        let declared = Declared::by(headers);
+        Self::of(profile, Declared::by(headers))
+    }
+
+    pub(super) fn of(profile: &Profile, declared: Declared) -> Self {
         Self {
             profile: profile.clone(),
             declared,
@@ -411,38 +401,6 @@ impl Json {
         }
         Sense::Some
     }
-}
-
-// === impl Declared ===
-
-impl Declared {
-    fn by(headers: &HeaderMap) -> Self {
-        let value = |name: HeaderName| headers.get(name)?.to_str().ok();
-        match value(CONTENT_ENCODING) {
-            None => {}
-            Some(encoding) if encoding.trim().eq_ignore_ascii_case("identity") => {}
-            Some(_) => return Self::Encoded,
-        }
-        let declared = value(CONTENT_TYPE).unwrap_or("");
-        let (essence, _) = declared.split_once(';').unwrap_or((declared, ""));
-        let essence = essence.trim();
-        let is = |kind: &str| essence.eq_ignore_ascii_case(kind);
-        if is("application/json") || has_suffix(essence, "+json") {
-            Self::Json
-        } else if is("text/event-stream") {
-            Self::Events
-        } else if is("application/vnd.amazon.eventstream") {
-            Self::Frames
-        } else {
-            Self::Other
-        }
-    }
-}
-
-fn has_suffix(text: &str, suffix: &str) -> bool {
-    let from = text.len().checked_sub(suffix.len());
-    let end = from.and_then(|from| text.get(from..));
-    end.is_some_and(|end| end.eq_ignore_ascii_case(suffix))
 }
 
 // === impl Answer ===

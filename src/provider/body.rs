@@ -7,11 +7,11 @@ use std::{
 };
 
 use bytes::Buf;
-use http::{HeaderMap, StatusCode, header};
+use http::{HeaderMap, StatusCode};
 use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 
-use super::{AnswerReader, Profile};
+use super::{AnswerReader, Profile, declared::Declared};
 use crate::{
     clock,
     http::Report,
@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// Pieces of one frame that can be looked at without taking it apart.
-const MOST_PIECES: usize = 16;
+pub(super) const MOST_PIECES: usize = 16;
 
 /// One frame, or the error in its place.
 pub(super) type Item<B> = Result<Frame<<B as Body>::Data>, <B as Body>::Error>;
@@ -187,11 +187,15 @@ impl Reading {
     /// How to read the body of a success.
     pub(super) fn of_success(profile: &Profile, status: StatusCode, headers: &HeaderMap) -> Self {
         let empty = matches!(status, StatusCode::NO_CONTENT | StatusCode::RESET_CONTENT);
-        if !status.is_success() || empty || is_encoded(headers) {
+        if !status.is_success() || empty {
+            return Self::OPAQUE;
+        }
+        let declared = Declared::by(headers);
+        if declared == Declared::Encoded {
             return Self::OPAQUE;
         }
         Self::Answer {
-            reader: AnswerReader::new(profile, headers),
+            reader: AnswerReader::of(profile, declared),
             end: End::Open,
             #[cfg(feature = "tracing")]
             told: false,
@@ -326,13 +330,4 @@ impl Reading {
 
     #[cfg(not(feature = "tracing"))]
     const fn log(&self) {}
-}
-
-/// Whether the bytes are in a content encoding, which nobody here undoes.
-pub(super) fn is_encoded(headers: &HeaderMap) -> bool {
-    let codings = headers.get_all(header::CONTENT_ENCODING).iter();
-    codings
-        .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
-        .map(<[u8]>::trim_ascii)
-        .any(|coding| !coding.is_empty() && !coding.eq_ignore_ascii_case(b"identity"))
 }

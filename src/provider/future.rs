@@ -1,20 +1,22 @@
 use std::{
     fmt,
     future::Future,
+    io::IoSlice,
     pin::Pin,
     task::{Context, Poll, ready},
     time::Duration,
 };
 
 use bytes::Buf;
-use http::{HeaderMap, Response, header, response::Parts};
+use http::{Response, response::Parts};
 use http_body::Body;
 use pin_project_lite::pin_project;
 use tokio::time::Sleep;
 
 use super::{
     Hold, Profile, ResponseBody,
-    body::{Reading, is_encoded},
+    body::{MOST_PIECES, Reading},
+    declared::{Declared, is_encoded},
     layer::Settings,
 };
 use crate::{clock, outcome::Outcome};
@@ -233,10 +235,10 @@ impl Settings {
             let least = response.body().size_hint().lower();
             usize::try_from(least).is_ok_and(|least| least <= *most)
         };
-        let (purpose, room) = match Framing::of(response.headers()) {
-            Framing::Events if begin => (Purpose::Begin, MOST_OF_A_BEGINNING),
+        let (purpose, room) = match Declared::by(response.headers()) {
+            Declared::Events | Declared::Frames if begin => (Purpose::Begin, MOST_OF_A_BEGINNING),
             // One byte more is one too many.
-            Framing::Json => (Purpose::Whole, whole.filter(is_short)?.saturating_add(1)),
+            Declared::Json => (Purpose::Whole, whole.filter(is_short)?.saturating_add(1)),
             _ => return None,
         };
         Some(Held {
@@ -245,37 +247,6 @@ impl Settings {
             wait: self.max_hold,
         })
     }
-}
-
-/// What a body is made of.
-enum Framing {
-    Json,
-    Events,
-    Other,
-}
-
-impl Framing {
-    fn of(headers: &HeaderMap) -> Self {
-        let Some(value) = headers.get(header::CONTENT_TYPE) else {
-            return Self::Other;
-        };
-        let value = value.as_bytes();
-        let end = value.iter().position(|byte| *byte == b';');
-        let essence = value[..end.unwrap_or(value.len())].trim_ascii();
-        let is = |kind: &str| essence.eq_ignore_ascii_case(kind.as_bytes());
-        if is("text/event-stream") || is("application/vnd.amazon.eventstream") {
-            Self::Events
-        } else if is("application/json") || ends_in(essence, b"+json") {
-            Self::Json
-        } else {
-            Self::Other
-        }
-    }
-}
-
-fn ends_in(text: &[u8], end: &[u8]) -> bool {
-    let from = text.len().saturating_sub(end.len());
-    text[from..].eq_ignore_ascii_case(end)
 }
 
 impl<B: Body> Gathered<B> {
@@ -355,7 +326,7 @@ impl<B: Body> Gathered<B> {
 
 /// Copies up to `room` bytes that can be seen of `data`.
 fn copy(data: &impl Buf, room: usize, text: &mut Vec<u8>) {
-    let mut pieces = [std::io::IoSlice::new(&[]); 16];
+    let mut pieces = [IoSlice::new(&[]); MOST_PIECES];
     let many = data.chunks_vectored(&mut pieces);
     let mut room = room;
     for piece in &pieces[..many] {

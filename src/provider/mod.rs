@@ -101,6 +101,7 @@ mod answer;
 mod body;
 mod catalog;
 mod charging;
+mod declared;
 mod errors;
 mod events;
 mod facts;

@@ -255,7 +255,8 @@ fn what_is_not_understood_is_whole_and_counts_as_content() {
     );
     let compressed = {
         let mut headers = HeaderMap::new();
-        headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+        headers.insert(CONTENT_ENCODING, HeaderValue::from_static("identity"));
+        headers.append(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
         let mut reader = AnswerReader::new(&Profile::generic(), &headers);
         reader.feed(b"data: {\"error\":{\"code\":1}}\n\n", now);
         reader.finish(now);

@@ -189,6 +189,30 @@ async fn hangs_and_panics_end_their_question_and_no_other() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_listener_that_panics_does_not_end_the_questions() {
+    let told = Arc::new(AtomicU32::new(0));
+    let counts = Arc::clone(&told);
+    let layer = layer(accounts(3, &plenty())).on_transition(move |_| {
+        counts.fetch_add(1, Ordering::Relaxed);
+        panic!("of a listener")
+    });
+    let handle = layer.handle();
+    let (asked, task) = asking(&handle, |alias| match alias {
+        "a1" => Verdict::KeyRejected,
+        _ => Verdict::Success,
+    });
+    sleep(305 * SECOND).await;
+    assert!(!task.is_finished());
+    assert_eq!(told.load(Ordering::Relaxed), 1);
+    assert_eq!(state(&handle, "a1"), KeyState::Rejected(None));
+    for alias in ["b1", "c1"] {
+        let times = times_of(&asked, alias);
+        assert!((9..=11).contains(&times.len()), "{alias}: {times:?}");
+    }
+    task.abort();
+}
+
+#[tokio::test(start_paused = true)]
 async fn slow_answers_are_asked_one_after_the_other() {
     let layer = layer(accounts(4, &plenty()));
     let handle = layer.handle();

@@ -111,6 +111,18 @@ async fn an_answer_in_a_content_encoding_is_opaque_and_ends_with_its_bytes() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_answer_whose_codings_all_change_nothing_is_read() {
+    let usage = "{\"usage\":{\"prompt_tokens\":1,\"completion_tokens\":2}}";
+    for coding in ["", "Identity", "identity, identity", ",,identity,"] {
+        let answer = json(200, usage).header("content-encoding", coding);
+        let mut body = send(answer).await.into_body();
+        while body.frame().await.is_some() {}
+        let used = Usage::UNKNOWN.input_tokens(1).output_tokens(2);
+        assert_eq!(body.report(), Ending::complete(used), "{coding:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_has_no_body_is_complete_whatever_its_head_says_of_one() {
     let layer = ProviderLayer::new(Profile::generic());
     for (method, status) in [("HEAD", 200), ("POST", 204), ("POST", 304), ("POST", 205)] {

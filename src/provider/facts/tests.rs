@@ -1,14 +1,12 @@
-#![expect(clippy::disallowed_methods, reason = "a test needs some instant")]
 use std::{collections::VecDeque, convert::Infallible, time::Duration};
 
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 use http_body_util::Full;
 use proptest::prelude::*;
-use tokio::time::Instant;
 
 use super::*;
-use crate::policy::Unit;
+use crate::{clock, policy::Unit};
 
 fn read(body: &str) -> Facts {
     let request = Request::post("/").body(Full::<Bytes>::from(body.to_owned()));
@@ -201,10 +199,10 @@ fn settings_replace_the_defaults() -> Result<(), crate::policy::InvalidConfig> {
     Ok(())
 }
 
-#[test]
-fn the_deadline_and_the_word_on_repeats_travel_along() {
+#[tokio::test(start_paused = true)]
+async fn the_deadline_and_the_word_on_repeats_travel_along() {
     let mut request = Request::new(Full::<Bytes>::from("{}"));
-    let instant = Instant::now() + Duration::from_secs(1);
+    let instant = clock::sleep_until(clock::now() + Duration::from_secs(1)).deadline();
     request.extensions_mut().insert(Deadline::at(instant));
     let unknown = JsonFacts::new().idempotency(Idempotency::Unknown);
     for (reader, idempotency) in [
