@@ -71,6 +71,42 @@ fn every_adaptor_passes_the_model_on() {
     check_model(&AuthorizeFn::new(protocol(), |_: &mut Ask, _| {}), large);
 }
 
+#[test]
+fn every_adaptor_passes_the_affinity_and_the_class_on() {
+    fn check(protocol: &impl Protocol<Ask, ()>) {
+        let ask = Ask {
+            model: Some("large-1".into()),
+            token: String::new(),
+        };
+        assert_eq!(protocol.affinity(&ask), Some(7));
+        assert_eq!(protocol.class(&ask), Some("large-1"));
+    }
+
+    let protocol = || {
+        let protocol = AffinityFn::new(Plain, |_: &Ask| Some(7));
+        ClassFn::new(protocol, |ask: &Ask| ask.model.as_deref())
+    };
+    check(&protocol());
+    check(&AffinityFn::new(protocol(), |_: &Ask| Some(7)));
+    check(&CostFn::new(protocol(), |_: &Ask| Cost::REQUEST));
+    let classify = |_: Result<&(), &BoxError>| Outcome::SUCCESS;
+    check(&ClassifyFn::new(protocol(), classify));
+    check(&DeadlineFn::new(protocol(), |_: &Ask| None));
+    check(&ModelFn::new(protocol(), |_: &Ask| None));
+    check(&AssumeIdempotent::new(protocol()));
+    #[cfg(feature = "key-rotation")]
+    check(&AuthorizeFn::new(protocol(), |_: &mut Ask, _| {}));
+    #[cfg(all(feature = "http", feature = "key-rotation"))]
+    {
+        let get = http::Request::new(());
+        let protocol = AffinityFn::new(Plain, |_: &http::Request<()>| Some(7));
+        let protocol = ClassFn::new(protocol, |_: &http::Request<()>| Some("batch"));
+        let bearer = crate::http::Credential::bearer(protocol);
+        assert_eq!(Protocol::<_, ()>::affinity(&bearer, &get), Some(7));
+        assert_eq!(Protocol::<_, ()>::class(&bearer, &get), Some("batch"));
+    }
+}
+
 /// Shows what is left of requests: as much as the response says.
 struct Left;
 
