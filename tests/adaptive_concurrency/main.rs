@@ -4,7 +4,6 @@
 #![allow(missing_docs, reason = "a test's name is its claim")]
 
 mod algorithms;
-mod allocations;
 mod bodies;
 mod cancellation;
 mod contract;
