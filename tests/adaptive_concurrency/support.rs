@@ -1,6 +1,11 @@
 //! What the tests of the learned limit share: a server of known capacity, and algorithms that
 //! tell what they heard.
 
+#[path = "../support/mod.rs"]
+mod shared;
+
+pub(crate) use self::shared::*;
+
 use std::{
     future::Future,
     num::NonZeroUsize,
@@ -26,13 +31,8 @@ use tower_relay::{
         Timestamp,
         limit::{Aimd, Bounds, Change, Fixed, LimitAlgorithm, Sample, SizedVegas, When},
     },
-    protocol::{self, Guard, Protocol},
-    testing::{Reply, Scripted},
+    protocol,
 };
-
-pub(crate) fn ms(n: u64) -> Duration {
-    Duration::from_millis(n)
-}
 
 pub(crate) fn fixed(calls: usize) -> Fixed {
     Fixed::new(NonZeroUsize::new(calls).expect("it is not zero"))
@@ -51,35 +51,6 @@ pub(crate) fn vegas(min: usize, initial: usize, max: usize) -> SizedVegas {
     SizedVegas::new(bounds(min, initial, max))
 }
 
-/// A server that answers every request with itself, at once.
-pub(crate) fn echo<Req: Clone>() -> Scripted<fn(&Req) -> Reply<Req>> {
-    Scripted::new((|request| Reply::now(request.clone())) as fn(&Req) -> Reply<Req>)
-}
-
-/// Answers after so many milliseconds.
-pub(crate) fn slow(time: u64) -> Scripted<impl Fn(&u32) -> Reply<u32> + Clone> {
-    Scripted::new(move |n: &u32| Reply::after(ms(time), *n))
-}
-
-pub(crate) fn since(start: Instant) -> u64 {
-    whole(start.elapsed())
-}
-
-pub(crate) fn whole(time: Duration) -> u64 {
-    u64::try_from((time + Duration::from_micros(500)).as_millis()).expect("tests are short")
-}
-
-pub(crate) fn wholes(times: &[Duration]) -> Vec<u64> {
-    times.iter().copied().map(whole).collect()
-}
-
-/// Lets every task run that can.
-pub(crate) async fn settle() {
-    for _ in 0..30 {
-        tokio::task::yield_now().await;
-    }
-}
-
 pub(crate) fn assert_idle(handle: &AdaptiveConcurrencyHandle) {
     let snapshot = handle.snapshot();
     assert_eq!((snapshot.active(), snapshot.waiting()), (0, 0));
@@ -93,18 +64,6 @@ pub(crate) fn status(result: Result<&u16, &BoxError>) -> Outcome {
         Ok(400) => Outcome::new(Verdict::CallerFault),
         Ok(_) => Outcome::SUCCESS,
         Err(error) => protocol::classify(Err(error)),
-    }
-}
-
-/// Hands the guard out with the response, to be settled by the test.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Holding;
-
-impl<Req, Res> Protocol<Req, Res> for Holding {
-    type Response<G: Guard> = (Res, G);
-
-    fn hold<G: Guard>(&self, response: Res, guard: G) -> (Res, G) {
-        (response, guard)
     }
 }
 

@@ -47,13 +47,7 @@ async fn a_probe_cancelled_while_it_waits_gives_its_place_back_and_decides_nothi
         assert_eq!((snapshot.state(), snapshot.probes()), (State::HalfOpen, 0));
     }
     assert_eq!(server.in_flight(), 0);
-    assert!(
-        service
-            .oneshot(Ask::Good)
-            .await
-            .expect("served")
-            .is_success()
-    );
+    assert_serves(&service).await;
     assert_eq!(handle.snapshot().state(), State::Closed);
 }
 
@@ -66,13 +60,7 @@ async fn a_probe_dropped_before_its_first_poll_gives_its_place_back() {
         let snapshot = handle.snapshot();
         assert_eq!((snapshot.state(), snapshot.probes()), (State::HalfOpen, 0));
     }
-    assert!(
-        service
-            .oneshot(Ask::Good)
-            .await
-            .expect("served")
-            .is_success()
-    );
+    assert_serves(&service).await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -83,13 +71,7 @@ async fn a_probe_that_panics_gives_its_place_back() {
     assert!(probe.await.expect_err("it panics").is_panic());
     let snapshot = handle.snapshot();
     assert_eq!((snapshot.state(), snapshot.probes()), (State::HalfOpen, 0));
-    assert!(
-        service
-            .oneshot(Ask::Good)
-            .await
-            .expect("served")
-            .is_success()
-    );
+    assert_serves(&service).await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -139,13 +121,7 @@ async fn probes_that_hang_for_ever_do_not_wedge_it() {
         assert_eq!(server.in_flight(), 3 * round);
         sleep(ms(30_000)).await;
     }
-    assert!(
-        service
-            .oneshot(Ask::Good)
-            .await
-            .expect("served")
-            .is_success()
-    );
+    assert_serves(&service).await;
     assert_eq!(handle.snapshot().state(), State::Closed);
     // Nor do those that are cancelled then.
     drop(hanging);
@@ -227,13 +203,7 @@ async fn failures_of_the_outage_that_end_after_it_do_not_open_it_again() {
         .collect();
     settle().await;
     open_and_wait(&service, &handle).await;
-    assert!(
-        service
-            .oneshot(Ask::Good)
-            .await
-            .expect("served")
-            .is_success()
-    );
+    assert_serves(&service).await;
     for late in late {
         let answer = late.await.expect("no panic").expect("answered");
         assert_eq!(answer.verdict(), Verdict::ServerFault);

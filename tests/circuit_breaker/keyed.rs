@@ -1,16 +1,20 @@
 //! A breaker per key, in a bounded map.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicUsize, Ordering::SeqCst},
+use std::{
+    convert::Infallible,
+    future::ready,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::SeqCst},
+    },
 };
 
 use tokio::time::sleep;
-use tower::{Layer, ServiceExt};
+use tower::{Layer, Service as _, ServiceExt, service_fn};
 use tower_relay::{
     circuit_breaker::{KeyedCircuitBreaker, KeyedCircuitBreakerHandle, KeyedCircuitBreakerLayer},
     outcome::Outcome,
-    policy::breaker::{BreakerConfigBuilder, Mode, Refused, State},
+    policy::breaker::{BreakerConfig, BreakerConfigBuilder, Mode, Refused, State},
     testing::{ReadinessProbe, Reply, Scripted},
 };
 
@@ -192,4 +196,22 @@ async fn listeners_hear_of_every_key() {
         fail(&service, key, 8).await;
     }
     assert_eq!(told.load(SeqCst), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_key_takes_at_most_256_bytes_beside_the_map() {
+    let inner = service_fn(|_: u32| ready(Ok::<_, Infallible>(())));
+    let layer = KeyedCircuitBreakerLayer::new(BreakerConfig::default(), |n: &u32| *n);
+    let mut service = layer.layer(inner);
+    drop(service.call(0));
+    let key = allocation_counter::measure(|| {
+        for n in 1..=1_000 {
+            drop(service.call(n));
+        }
+    });
+    // The map and the circle of keys: two words and a bit each, with room to grow.
+    let map = 2 * (24 + 4);
+    let each = key.bytes_current / 1_000;
+    assert!(each <= 256 + map, "{each}");
+    assert_eq!(layer.handle().keys(), 1_001);
 }

@@ -129,13 +129,7 @@ async fn a_listener_that_panics_when_it_lets_a_probe_pass_costs_no_place() {
     let snapshot = handle.snapshot();
     assert_eq!((snapshot.state(), snapshot.probes()), (State::HalfOpen, 0));
     switch.store(false, SeqCst);
-    assert!(
-        service
-            .oneshot(Ask::Good)
-            .await
-            .expect("served")
-            .is_success()
-    );
+    assert_serves(&service).await;
     assert_eq!(handle.snapshot().state(), State::Closed);
 }
 
@@ -148,11 +142,5 @@ async fn a_listener_that_panics_when_it_closes_leaves_it_closed() {
     switch.store(true, SeqCst);
     assert!(AssertUnwindSafe(probe).catch_unwind().await.is_err());
     assert_eq!(handle.snapshot().state(), State::Closed);
-    assert!(
-        service
-            .oneshot(Ask::Good)
-            .await
-            .expect("served")
-            .is_success()
-    );
+    assert_serves(&service).await;
 }

@@ -10,7 +10,6 @@
 #![allow(clippy::disallowed_methods, reason = "a test measures and waits")]
 #![allow(missing_docs, reason = "a test's name is its claim")]
 
-mod allocations;
 mod bodies;
 mod contract;
 mod half_open;

@@ -22,13 +22,7 @@ async fn forced_open_refuses_all_and_says_no_time() {
     }
     assert_eq!((handle.refused(), server.sent_after().len()), (3, 0));
     handle.set_mode(Mode::Normal);
-    assert!(
-        service
-            .oneshot(Ask::Good)
-            .await
-            .expect("served")
-            .is_success()
-    );
+    assert_serves(&service).await;
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,6 +1,11 @@
 //! What the tests of the breaker share: a server that does what each call asks for.
 
-use std::{future::Future, time::Duration};
+#[path = "../support/mod.rs"]
+mod shared;
+
+pub(crate) use self::shared::*;
+
+use std::time::Duration;
 
 use tower::{Layer, Service, ServiceExt};
 use tower_relay::{
@@ -108,6 +113,15 @@ where
     assert_eq!(handle.snapshot().state(), State::Open);
 }
 
+/// Asserts that a call is served, and well.
+pub(crate) async fn assert_serves<S>(service: &S)
+where
+    S: Service<Ask, Response = Outcome, Error = BoxError> + Clone,
+{
+    let answer = service.clone().oneshot(Ask::Good).await;
+    assert!(answer.expect("served").is_success());
+}
+
 /// Opens it and waits until it lets probes pass.
 pub(crate) async fn open_and_wait<S>(service: &S, handle: &CircuitBreakerHandle)
 where
@@ -115,27 +129,6 @@ where
 {
     open(service, handle).await;
     tokio::time::sleep(ms(5_000)).await;
-}
-
-pub(crate) fn ms(n: u64) -> Duration {
-    Duration::from_millis(n)
-}
-
-pub(crate) fn whole(time: Duration) -> u64 {
-    u64::try_from((time + Duration::from_micros(500)).as_millis()).expect("tests are short")
-}
-
-/// Lets every task run that can.
-pub(crate) async fn settle() {
-    for _ in 0..30 {
-        tokio::task::yield_now().await;
-    }
-}
-
-/// Paused time jumps to this only when nothing else is left to wait for.
-pub(crate) async fn within<F: Future>(future: F) -> F::Output {
-    let ended = tokio::time::timeout(Duration::from_secs(86_400), future).await;
-    ended.expect("nothing hangs")
 }
 
 /// Why the breaker refused, and for how many milliseconds.

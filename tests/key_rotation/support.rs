@@ -1,9 +1,13 @@
 //! What the tests of key rotation share: a provider that knows keys, and calls of models.
 
+#[path = "../support/mod.rs"]
+mod shared;
+
+pub(crate) use self::shared::*;
+
 use std::{
     error::Error,
     fmt,
-    future::Future,
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -343,29 +347,6 @@ where
 }
 
 // === what is measured ===
-
-pub(crate) fn whole(time: Duration) -> u64 {
-    u64::try_from((time + Duration::from_micros(500)).as_millis()).expect("tests are short")
-}
-
-/// Milliseconds since `start`, rounded to the nearest.
-pub(crate) fn since(start: Instant) -> u64 {
-    whole(start.elapsed())
-}
-
-/// Lets every task run that can.
-pub(crate) async fn settle() {
-    for _ in 0..30 {
-        tokio::task::yield_now().await;
-    }
-}
-
-/// Paused time jumps to this only when nothing else is left to wait for.
-pub(crate) async fn within<F: Future>(future: F) -> F::Output {
-    let day = Duration::from_secs(86_400);
-    let ended = tokio::time::timeout(day, future).await;
-    ended.expect("nothing hangs")
-}
 
 pub(crate) fn rejected(error: &BoxError) -> &Rejected {
     Rejected::find(&**error).expect("the pool refused")

@@ -1,5 +1,10 @@
 //! What the tests of the rate limit share.
 
+#[path = "../support/mod.rs"]
+mod shared;
+
+pub(crate) use self::shared::*;
+
 use std::{
     future::Future,
     pin::Pin,
@@ -7,20 +12,13 @@ use std::{
     time::Duration,
 };
 
-use tokio::time::Instant;
 use tower_relay::{
     error::{BoxError, Rejected},
     policy::{Cost, Quota, QuotaBuilder, Unit},
-    protocol::{Guard, Protocol},
-    testing::{Reply, Scripted},
 };
 
 /// The default slack of a quota.
 pub(crate) const SLACK: Duration = Duration::from_millis(5);
-
-pub(crate) fn ms(n: u64) -> Duration {
-    Duration::from_millis(n)
-}
 
 pub(crate) fn built(builder: QuotaBuilder) -> Quota {
     builder.build().expect("the test's quota is valid")
@@ -41,32 +39,6 @@ pub(crate) fn input(tokens: u64) -> Cost {
     Cost::ZERO.input_tokens(tokens)
 }
 
-/// A server that answers every request with itself, at once.
-pub(crate) fn echo<Req: Clone>() -> Scripted<fn(&Req) -> Reply<Req>> {
-    Scripted::new((|request| Reply::now(request.clone())) as fn(&Req) -> Reply<Req>)
-}
-
-/// Milliseconds since `start`, rounded to the nearest.
-pub(crate) fn since(start: Instant) -> u64 {
-    whole(start.elapsed())
-}
-
-pub(crate) fn whole(time: Duration) -> u64 {
-    u64::try_from((time + Duration::from_micros(500)).as_millis()).expect("tests are short")
-}
-
-/// What [`whole`] makes of each.
-pub(crate) fn wholes(times: &[Duration]) -> Vec<u64> {
-    times.iter().copied().map(whole).collect()
-}
-
-/// Lets every task run that can.
-pub(crate) async fn settle() {
-    for _ in 0..20 {
-        tokio::task::yield_now().await;
-    }
-}
-
 pub(crate) fn rejected(error: &BoxError) -> &Rejected {
     Rejected::find(&**error).expect("the limit refused")
 }
@@ -74,18 +46,6 @@ pub(crate) fn rejected(error: &BoxError) -> &Rejected {
 pub(crate) fn retry_after<T: std::fmt::Debug>(result: Result<T, BoxError>) -> u64 {
     let error = result.expect_err("the limit refuses");
     whole(rejected(&error).retry_after().expect("it says when"))
-}
-
-/// Hands the guard out with the response, to be settled by the test.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Holding;
-
-impl<Req, Res> Protocol<Req, Res> for Holding {
-    type Response<G: Guard> = (Res, G);
-
-    fn hold<G: Guard>(&self, response: Res, guard: G) -> (Res, G) {
-        (response, guard)
-    }
 }
 
 /// Asserts `sends in any window w <= burst + rate x (w + slack)` over every window.

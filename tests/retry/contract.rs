@@ -10,7 +10,6 @@ use tower::{
 use tower_relay::{
     outcome::Verdict,
     policy::{Reason, RetryBudget},
-    retry::{ResponseFuture, Retry, RetryLayer},
 };
 
 use super::world::*;
@@ -43,19 +42,6 @@ async fn readiness_and_its_error_are_the_inner_services() {
     let _ = retry.ready().await.unwrap().call(Ask::default()).await;
     let error = poll!(retry.ready()).map_err(|error| error.downcast::<Broken>().unwrap().0);
     assert!(matches!(error, Poll::Ready(Err(2))));
-}
-
-#[test]
-fn services_futures_layers_and_handles_are_send_and_sync() {
-    fn check<T: Send + Sync>() {}
-    check::<RetryLayer<Api>>();
-    check::<Retry<Server, Api>>();
-    check::<ResponseFuture<Server, Ask, Api, tower_relay::retry::CloneReplay>>();
-    check::<tower_relay::retry::RetryHandle>();
-    fn check_clone<T: Clone>(_: &T) {}
-    // A protocol that is not `Clone` does not keep the service from being `Clone`.
-    let retry = layer(exact()).layer(Server::default());
-    check_clone(&retry);
 }
 
 #[tokio::test(start_paused = true)]
