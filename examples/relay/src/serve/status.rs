@@ -1,10 +1,9 @@
 //! What `/-/status` tells of an upstream: never a secret, keys by their alias.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, num::NonZeroUsize, time::Duration};
 
 use serde::Serialize;
 use tower_relay::{
-    adaptive_concurrency::AdaptiveConcurrencyHandle,
     circuit_breaker::CircuitBreakerHandle,
     outcome::Verdict,
     policy::{
@@ -52,8 +51,6 @@ pub(super) struct QueueStatus {
 pub(super) struct ConcurrencyStatus {
     limit: usize,
     in_flight: u64,
-    waiting: usize,
-    refused: u64,
 }
 
 #[derive(Debug, Serialize)]
@@ -141,13 +138,10 @@ impl From<&Snapshot> for QueueStatus {
 // === impl ConcurrencyStatus ===
 
 impl ConcurrencyStatus {
-    pub(super) fn new(handle: &AdaptiveConcurrencyHandle) -> Self {
-        let snapshot = handle.snapshot();
+    pub(super) fn new(limit: NonZeroUsize, queue: &Snapshot) -> Self {
         Self {
-            limit: handle.limit(),
-            in_flight: snapshot.active(),
-            waiting: snapshot.waiting(),
-            refused: snapshot.refused(),
+            limit: limit.get(),
+            in_flight: queue.active(),
         }
     }
 }

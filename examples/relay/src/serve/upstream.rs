@@ -1,7 +1,6 @@
 //! A running upstream: how a call gets a key and is sent.
 
 use std::{
-    num::NonZeroUsize,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering::Relaxed},
@@ -15,7 +14,6 @@ use http_body_util::{BodyExt, Full, combinators::UnsyncBoxBody};
 use tokio::{task::AbortHandle, time::Instant};
 use tower::{ServiceBuilder, ServiceExt, util::BoxCloneSyncService};
 use tower_relay::{
-    adaptive_concurrency::{AdaptiveConcurrencyHandle, AdaptiveConcurrencyLayer},
     call::{self, Facts, FactsLayer, ReadFacts, RequestLayer},
     circuit_breaker::{KeyedCircuitBreakerHandle, KeyedCircuitBreakerLayer},
     error::{BoxError, Rejected},
@@ -24,7 +22,7 @@ use tower_relay::{
     outcome::{Idempotency, Outcome, Verdict},
     policy::{
         Cost,
-        limit::{Aimd, Fixed, SizedVegas},
+        limit::{Aimd, SizedVegas},
         pool::KeyState,
     },
     protocol::timestamp,
@@ -51,7 +49,6 @@ pub(super) struct Upstream {
     config: config::Upstream,
     service: Service,
     keys: KeyRotationHandle,
-    concurrency: AdaptiveConcurrencyHandle,
     breakers: KeyedCircuitBreakerHandle<Option<Authority>>,
     /// Whether its scopes are at several hosts.
     is_spread: Arc<AtomicBool>,
@@ -63,18 +60,17 @@ impl Upstream {
         let profile = config.provider.profile();
         let is_spread = Arc::new(AtomicBool::new(hosts(&config).len() > 1));
         let spread = Arc::clone(&is_spread);
-        let rotation = KeyRotationLayer::new(pool(&config))
+        let rotation = rotation(&config)
             .max_wait(config.max_wait)
             .max_waiting(config.max_waiting)
             .protocol(profile.clone())
             .classify(move |result: Result<&_, &_>| blame(result, spread.load(Relaxed)))
             .noted();
         let keys = rotation.handle();
-        let concurrency = concurrency(&config);
         let breaker = config.breaker.policy();
         let breaker = breaker.expect("it was checked when it was read");
         let breaker = KeyedCircuitBreakerLayer::new(breaker, host).protocol(profile.clone());
-        let (limit, breakers) = (concurrency.handle(), breaker.handle());
+        let breakers = breaker.handle();
         let longest = config.max_wait;
         let outcome = move |result: Result<&_, &_>| refused_is_final(result, longest);
         let service = ServiceBuilder::new()
@@ -89,7 +85,6 @@ impl Upstream {
                     .noted(),
             )
             .layer(rotation)
-            .layer(concurrency.protocol(profile.clone()).noted())
             .layer(breaker.noted())
             .layer(RequestLayer)
             .layer(ProviderLayer::new(profile))
@@ -99,7 +94,6 @@ impl Upstream {
             service: BoxCloneSyncService::new(service),
             second_chances: Arc::new(SecondChances::of(keys.clone())),
             keys,
-            concurrency: limit,
             breakers,
             is_spread,
             config,
@@ -133,7 +127,6 @@ impl Upstream {
                 concurrency: self.config.concurrency,
                 ..config
             },
-            concurrency: self.concurrency.clone(),
             breakers: self.breakers.clone(),
             is_spread: Arc::clone(&self.is_spread),
             service: self.service.clone(),
@@ -159,10 +152,10 @@ impl Upstream {
             base_url: self.config.base_url.to_string(),
             paths: self.config.paths.iter().map(Pattern::to_string).collect(),
             queue: (&self.keys.snapshot()).into(),
-            concurrency: {
-                let is_enabled = self.config.concurrency.is_enabled();
-                is_enabled.then(|| ConcurrencyStatus::new(&self.concurrency))
-            },
+            concurrency: self
+                .keys
+                .concurrency()
+                .map(|limit| ConcurrencyStatus::new(limit, &self.keys.snapshot())),
             breakers: self.config.breaker.is_enabled().then(|| {
                 let hosts = hosts(&self.config).into_iter();
                 hosts
@@ -180,21 +173,20 @@ impl Upstream {
     }
 }
 
-/// A limit that learns, or none.
-fn concurrency(config: &config::Upstream) -> AdaptiveConcurrencyLayer {
+/// Keys, their quotas and, unless it is off, a limit that learns, all in one queue: tokens that were
+/// taken before a call waits for a place would be spent too fast when the places come free.
+fn rotation(config: &config::Upstream) -> KeyRotationLayer {
+    let rotation = KeyRotationLayer::new(pool(config));
     let concurrency = config.concurrency;
+    if !concurrency.is_enabled() {
+        return rotation;
+    }
     let bounds = concurrency.bounds();
     let bounds = bounds.expect("they were checked when they were read");
-    let layer = match concurrency.algorithm {
-        _ if !concurrency.is_enabled() => {
-            AdaptiveConcurrencyLayer::new(Fixed::new(NonZeroUsize::MAX))
-        }
-        Algorithm::SizedVegas => AdaptiveConcurrencyLayer::new(SizedVegas::new(bounds)),
-        Algorithm::Aimd => AdaptiveConcurrencyLayer::new(Aimd::new(bounds)),
-    };
-    layer
-        .max_wait(config.max_wait)
-        .max_waiting(config.max_waiting)
+    match concurrency.algorithm {
+        Algorithm::SizedVegas => rotation.concurrency(SizedVegas::new(bounds)),
+        Algorithm::Aimd => rotation.concurrency(Aimd::new(bounds)),
+    }
 }
 
 /// Where its calls go, each host once.

@@ -1,6 +1,8 @@
 //! A provider that is down.
 
-use embedded_provider::{Capacity, Faults, Limits, Provider, Scope};
+use std::time::Duration;
+
+use embedded_provider::{Capacity, Faults, Latency, Limits, Provider, Scope};
 use http::StatusCode;
 use serde_json::{Value, json};
 
@@ -110,7 +112,7 @@ async fn status_shows_the_limit_of_calls_in_flight_and_neither_where_they_are_of
     let (relay, _file) = Relay::with(&config(&provider, "", "")).await;
     assert_eq!(ask(relay.at("/v1/messages")).await.status, StatusCode::OK);
     let shown = status(&relay).await;
-    let concurrency = json!({ "limit": 8, "in_flight": 0, "waiting": 0, "refused": 0 });
+    let concurrency = json!({ "limit": 8, "in_flight": 0 });
     assert_eq!(shown["concurrency"], concurrency);
     let host = provider.addr().to_string();
     let breaker = json!({
@@ -146,6 +148,45 @@ async fn more_calls_than_may_be_in_flight_wait_for_those_before_them() {
         assert_eq!(call.await.expect("no panic").status, StatusCode::OK);
     }
     assert_eq!(provider.counters().calls, 10);
+}
+
+/// Tokens granted to calls that then wait for a place would all be sent at once.
+#[tokio::test]
+async fn what_waited_for_a_place_in_flight_is_sent_no_faster_than_the_quota_allows() {
+    let limits = Limits {
+        requests_per_minute: Some(6_000),
+        burst: Duration::from_millis(250),
+        ..Limits::default()
+    };
+    let slow = Latency {
+        first_token: Duration::from_millis(400),
+        ..Latency::default()
+    };
+    let provider = Provider::builder()
+        .scope(Scope::new("org", ["secret-one"], limits))
+        .latency(slow);
+    let provider = provider.start().await.expect("a port");
+    let eight = "concurrency = { min = 8, max = 8 }";
+    let quota = "[[upstream.scope.quota]]\nrequests_per_minute = 6_000\n";
+    let (relay, _file) = Relay::with(&(config(&provider, "", eight) + quota)).await;
+    let calls: Vec<_> = (0..60)
+        .map(|_| tokio::spawn(ask(relay.at("/v1/messages"))))
+        .collect();
+    let is_full = async {
+        while provider.counters().calls < 8 {
+            tokio::task::yield_now().await;
+        }
+    };
+    soon(is_full).await;
+    provider.set_latency(Latency::default());
+    for call in calls {
+        assert_eq!(call.await.expect("no panic").status, StatusCode::OK);
+    }
+    let counters = provider.counters();
+    assert_eq!(counters.answered, 60);
+    // What the headers show is believed by and by, and may cost a refusal or two; all that waited
+    // at once would be more than twenty.
+    assert!(counters.refused <= 2, "{counters:?}");
 }
 
 #[tokio::test]
