@@ -45,13 +45,14 @@ mod tokens;
 
 #[cfg(any(feature = "key-rotation", feature = "adaptive-concurrency"))]
 pub(crate) use self::limiter::{Algorithm, Limiter};
-#[cfg(feature = "key-rotation")]
-pub(crate) use self::resource::Claim;
 #[cfg(feature = "rate-limit")]
 pub(crate) use self::slots::Slots;
 pub(crate) use self::{
     admission::{Admission, Entry, Held, Limits, Stats, Waiting},
     future::{CallFuture, Conduct, Permit},
+    queue::ClassCounts,
     resource::{Joint, Resource, Spent},
     tokens::Tokens,
 };
+#[cfg(feature = "key-rotation")]
+pub(crate) use self::{resource::Claim, tokens::nanos};

@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{
     outcome::{Outcome, Usage},
-    policy::{Cost, CostTooLarge, Quota, Timestamp, Unit, pool::Unservable},
+    policy::{Cost, CostTooLarge, Part, Quota, Timestamp, Unit, pool::Unservable},
 };
 
 const SLACK: Duration = Duration::from_secs(5);
@@ -138,7 +138,7 @@ impl Resource for Scopes {
         ask
     }
 
-    fn expect(&self, _: &Ask, now: Timestamp) -> Result<Timestamp, Unservable> {
+    fn expect(&self, _: &Ask, _: Part, now: Timestamp) -> Result<Timestamp, Unservable> {
         Ok(now)
     }
 
@@ -179,7 +179,7 @@ impl<R: Resource> Bench<R> {
     }
 
     fn join(&mut self, ask: R::Ask) -> u32 {
-        let (ticket, _) = self.queue.join(ask, self.now, self.now);
+        let (ticket, _) = self.queue.join(ask, 0, self.now, self.now);
         self.pass();
         ticket
     }
