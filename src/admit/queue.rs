@@ -13,6 +13,12 @@ const MOST_FREE_PLACES: usize = 1_024;
 /// A task has this long to pick its grant up, however small the slack: less would take back
 /// every grant in real time.
 const LEAST_PATIENCE: Duration = Duration::from_millis(1);
+/// Where classes have shares, others may come and go first, and whoever's turn it is is called:
+/// looking at an estimate is only for the case that nobody calls, and comes later by this part of it.
+const STRETCH: u32 = 8;
+/// So does whoever stands by, by this part of what it has waited, rather than be woken each time that
+/// others go first.
+const PATIENCE: u32 = 4;
 /// Marks the end of a line and of the list of free places.
 const NONE: u32 = u32::MAX;
 
@@ -268,6 +274,10 @@ impl<R: Resource> Queue<R> {
                 self.resource.work(&ask).max(1)
             }
         };
+        let expected = match &self.classes {
+            Some(_) if expected < Timestamp::MAX => expected + expected.since(now) / STRETCH,
+            _ => expected,
+        };
         let Line {
             first,
             expected: before,
@@ -343,7 +353,11 @@ impl<R: Resource> Queue<R> {
                     if self.standby == NONE && self.next_due < Timestamp::MAX {
                         self.standby = ticket;
                         let standby = self.next_due + slack / 4;
-                        if standby < wait.armed {
+                        let patience = match &self.classes {
+                            Some(_) => now.since(wait.since) / PATIENCE,
+                            None => Duration::ZERO,
+                        };
+                        if standby + patience < wait.armed {
                             wait.armed = standby;
                             wake.extend(waiter.waker.take());
                         }

@@ -3,6 +3,7 @@
 mod model;
 mod queue;
 mod resources;
+mod shares;
 
 use std::{
     num::NonZeroUsize,
@@ -179,7 +180,11 @@ impl<R: Resource> Bench<R> {
     }
 
     fn join(&mut self, ask: R::Ask) -> u32 {
-        let (ticket, _) = self.queue.join(ask, 0, self.now, self.now);
+        self.join_as(0, ask)
+    }
+
+    fn join_as(&mut self, class: usize, ask: R::Ask) -> u32 {
+        let (ticket, _) = self.queue.join(ask, class, self.now, self.now);
         self.pass();
         ticket
     }

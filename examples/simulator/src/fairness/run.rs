@@ -72,6 +72,7 @@ async fn simulate(setting: &Setting, seed: u64) -> Vec<Seen> {
     let began = Instant::now();
     let seen = Rc::new(RefCell::new(vec![Seen::default(); setting.classes.len()]));
     let clock = Clock::of(setting, began);
+    let classes = setting.classes.clone();
     let server = {
         let seen = Rc::clone(&seen);
         service_fn(move |ask: Ask| {
@@ -80,7 +81,9 @@ async fn simulate(setting: &Setting, seed: u64) -> Vec<Seen> {
             if now >= clock.warm && now < clock.end {
                 seen.tokens += ask.tokens;
                 seen.calls += 1;
-                seen.waits.push(now.duration_since(ask.came));
+                if classes[ask.number].watches(ask.tokens) {
+                    seen.waits.push(now.duration_since(ask.came));
+                }
             }
             if now >= clock.resumes && now < clock.resumes + AFTER_PAUSE {
                 seen.after_pause += ask.tokens;
@@ -216,7 +219,9 @@ async fn call<S>(
                                 sleep_until(clock.resumes).await;
                             }
                             let ask = ask(&class, number, &mut chance);
-                            serve(service.clone(), ask, Rc::clone(&seen)).await;
+                            let call = serve(service.clone(), ask, Rc::clone(&seen));
+                            // A task of its own, so that its polls are its own.
+                            tokio::task::spawn_local(call).await.expect("no panic");
                         }
                     });
                 }

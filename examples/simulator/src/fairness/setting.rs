@@ -110,8 +110,31 @@ fn sizes() -> Vec<Setting> {
             }
         }
     }
+    for order in [Order::Arrival, Order::Shares(vec![1, 1, 1])] {
+        let class = |name| Class {
+            name,
+            sizes: &BOTH,
+            comes: Comes::Poisson(0.475),
+        };
+        settings.push(Setting {
+            part: Part::Sizes,
+            name: "both in each class at 95 %".into(),
+            order,
+            limit: Limit::Bucket,
+            classes: vec![class("one, its large"), class("other, its large")],
+            seconds: 6_000,
+            warm: 600,
+        });
+    }
     settings
 }
+
+/// Half of the tokens in small calls, half in a large one.
+const BOTH: [u64; 61] = {
+    let mut sizes = [500; 61];
+    sizes[60] = 30_000;
+    sizes
+};
 
 fn hurry() -> Vec<Setting> {
     let mut settings = Vec::new();
@@ -120,7 +143,7 @@ fn hurry() -> Vec<Setting> {
             for order in [Order::Arrival, Order::Shares(vec![1, 20, 80])] {
                 settings.push(Setting {
                     part: Part::Hurry,
-                    name: format!("{}, batch calls of {size}", limit.name()),
+                    name: format!("{}: batch calls of {size}", limit.name()),
                     order,
                     limit,
                     classes: vec![
@@ -154,7 +177,7 @@ fn three() -> Vec<Setting> {
         ] {
             settings.push(Setting {
                 part: Part::Three,
-                name: format!("{}, {name}", limit.name()),
+                name: format!("{}: {name}", limit.name()),
                 order: Order::Shares(vec![1, 50, 30, 20]),
                 limit,
                 classes: vec![
@@ -181,19 +204,25 @@ impl Limit {
 }
 
 impl Setting {
-    /// What a class is promised of the quota, if it has work for it: its weight's part, and what the
-    /// others leave.
-    pub(super) fn promised(&self, class: usize) -> f64 {
+    /// What a class is promised of the quota by its weight alone.
+    pub(super) fn share(&self, class: usize) -> f64 {
         let Order::Shares(weights) = &self.order else {
             return 0.0;
         };
-        let weights = &weights[1..];
-        let total: u32 = weights.iter().sum();
-        let share = f64::from(weights[class]) / f64::from(total);
+        let total: u32 = weights[1..].iter().sum();
+        f64::from(weights[class + 1]) / f64::from(total)
+    }
+
+    /// What a class is promised of the quota, if it has work for it: its weight's part, and what the
+    /// others leave.
+    pub(super) fn promised(&self, class: usize) -> f64 {
+        if self.order == Order::Arrival {
+            return 0.0;
+        }
         let others = self.classes.iter().enumerate();
         let others = others.filter(|(other, _)| *other != class);
         let wanted: f64 = others.map(|(_, other)| other.load()).sum();
-        share.max(1.0 - wanted)
+        self.share(class).max(1.0 - wanted)
     }
 }
 
@@ -204,6 +233,11 @@ impl Class {
             Comes::Poisson(load) => load,
             Comes::Always(_) | Comes::Pausing(_) => f64::INFINITY,
         }
+    }
+
+    /// Whether the waits of calls of a size are looked at.
+    pub(super) fn watches(&self, tokens: u64) -> bool {
+        self.sizes.len() < BOTH.len() || tokens == BOTH[BOTH.len() - 1]
     }
 
     pub(super) fn mean_size(&self) -> f64 {
