@@ -13,7 +13,8 @@ use std::{
 use tokio::time::Sleep;
 
 use super::{
-    queue::{ClassCounts, Counts, Look, Queue},
+    counts::Counts,
+    queue::{ClassCounts, Look, Queue},
     resource::{Resource, Spent},
 };
 use crate::{

@@ -25,5 +25,6 @@ mod reload;
 mod resting;
 #[cfg(feature = "tracing")]
 mod secrets;
+mod shares;
 mod support;
 mod transitions;

@@ -16,7 +16,8 @@ use std::{
 };
 
 use super::{
-    queue::{Counts, Look, Queue},
+    counts::Counts,
+    queue::{Look, Queue},
     resource::{Claim, Joint, Resource, Spent},
     slots::Slots,
     tokens::Tokens,
