@@ -1,9 +1,9 @@
-use std::convert::Infallible;
+use std::{convert::Infallible, time::Duration};
 
 use super::resource::{Claim, Resource, Spent};
 use crate::{
     outcome::Outcome,
-    policy::{Cost, Quota, Reservation, Timestamp, TokenBucket, pool::Unservable},
+    policy::{Cost, Part, Quota, Reservation, Timestamp, TokenBucket, pool::Unservable},
 };
 
 /// A token bucket with a queue before it.
@@ -35,7 +35,7 @@ impl Tokens {
 
     /// How far back a late grant of this quota is charged.
     #[cfg(feature = "key-rotation")]
-    pub(crate) const fn slack(&self) -> std::time::Duration {
+    pub(crate) const fn slack(&self) -> Duration {
         self.bucket.slack()
     }
 
@@ -116,9 +116,14 @@ impl Resource for Tokens {
         cost
     }
 
-    fn expect(&self, cost: &Cost, now: Timestamp) -> Result<Timestamp, Unservable> {
-        let ready = self.bucket.ready_after(&self.ahead, &self.largest, cost);
+    fn expect(&self, cost: &Cost, ahead: Part, now: Timestamp) -> Result<Timestamp, Unservable> {
+        let ahead = self.ahead.part(ahead);
+        let ready = self.bucket.ready_after(&ahead, &self.largest, cost);
         Ok(ready.map_err(Unservable::TooLarge)?.max(now))
+    }
+
+    fn work(&self, cost: &Cost) -> u64 {
+        nanos(self.bucket.time_of(cost))
     }
 
     fn joined(&mut self, cost: &Cost) {
@@ -134,4 +139,9 @@ impl Resource for Tokens {
             (self.ahead, self.largest) = (Cost::ZERO, Cost::ZERO);
         }
     }
+}
+
+/// A time as [`work`](Resource::work).
+pub(crate) fn nanos(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }

@@ -9,17 +9,18 @@ use crate::{
     clock,
     outcome::Outcome,
     policy::{
-        InvalidConfig, Quota, Unit,
+        InvalidConfig, Quota, Shares, Unit,
         limit::{Fixed, LimitAlgorithm},
         pool::{Change, ScopeSnapshot, UnknownName},
     },
-    snapshot::Snapshot,
+    snapshot::{ShareSnapshot, Snapshot},
 };
 
 /// How a pool is driven.
 #[derive(Clone)]
 pub(super) struct Settings {
     pub(super) limits: Limits,
+    pub(super) shares: Option<Shares>,
     /// Of all scopes together.
     pub(super) quota: Quota,
     /// Makes an algorithm that has learned nothing yet.
@@ -40,6 +41,7 @@ impl Default for Settings {
                 max_waiting: MAX_WAITING,
                 max_wait: None,
             },
+            shares: None,
             quota: Quota::unlimited(),
             places: None,
             on_transition: None,
@@ -58,6 +60,7 @@ impl Settings {
         let slack = pool.config().slack().min(quota.slack());
         let (told, waits) = (self.on_transition.clone(), self.on_transition.clone());
         let admission = Admission::new(pooled, slack, self.limits)
+            .shares(self.shares.clone())
             .on_notice(Arc::new(move |transition| {
                 note(&transition);
                 if let Some(callback) = &told {
@@ -176,6 +179,24 @@ impl KeyRotationHandle {
     #[must_use]
     pub fn snapshot(&self) -> Snapshot {
         Snapshot::new(self.admission.stats())
+    }
+
+    /// Every class of callers that has a share, first those of no class; none without shares.
+    #[must_use]
+    pub fn shares(&self) -> Vec<ShareSnapshot> {
+        ShareSnapshot::all(self.admission.classes())
+    }
+
+    /// Shares otherwise from now on, with callers queued: they keep their class, if that is one of
+    /// the new ones too, and their place in it. Those that came while there were no shares are of no
+    /// class. What classes were served before counts no more.
+    pub fn set_shares(&self, shares: &Shares) {
+        self.admission.set_shares(Some(shares.clone()));
+    }
+
+    /// Serves in the order of arrival from now on, with callers queued.
+    pub fn remove_shares(&self) {
+        self.admission.set_shares(None);
     }
 
     /// Every scope with its quotas, its rests and its keys, in the order of the configuration.

@@ -10,11 +10,11 @@ use crate::{
     error::BoxError,
     outcome::Outcome,
     policy::{
-        Cost, Quota,
+        Cost, Quota, Shares,
         limit::{self, LimitAlgorithm},
         pool,
     },
-    protocol::{AuthorizeFn, ClassifyFn, CostFn, DeadlineFn, ModelFn, Plain},
+    protocol::{AuthorizeFn, ClassFn, ClassifyFn, CostFn, DeadlineFn, ModelFn, Plain},
 };
 
 /// A change that a pool tells of.
@@ -89,6 +89,30 @@ impl<P> KeyRotationLayer<P> {
         self.renewed()
     }
 
+    /// Shares the pool among classes of callers while calls wait, instead of serving them in the
+    /// order of arrival. Which class a call is of, [`class`](Self::class) or the protocol says. Default:
+    /// none. For what a share is see [`Shares`] and the [module](super#shares).
+    ///
+    /// ```
+    /// use tower_relay::{
+    ///     key_rotation::{KeyPool, KeyRotationLayer, Scope, Source},
+    ///     policy::Shares,
+    /// };
+    ///
+    /// let scope = Scope::new("org-a").key("a1", Source::value("secret"));
+    /// let pool = KeyPool::builder().scope(scope).build()?;
+    /// let shares = Shares::builder().class("interactive", 20).class("batch", 80).build()?;
+    /// let handle = KeyRotationLayer::new(pool).shares(shares).handle();
+    /// let weights: Vec<_> = handle.shares().iter().map(|share| share.weight()).collect();
+    /// assert_eq!(weights, [20, 20, 80]);
+    /// # Ok::<(), tower_relay::policy::InvalidConfig>(())
+    /// ```
+    #[must_use]
+    pub fn shares(mut self, shares: Shares) -> Self {
+        self.settings.shares = Some(shares);
+        self.renewed()
+    }
+
     /// How long a call may wait. One that would wait longer is refused at once. Default: no
     /// bound but the caller's deadline. A retry layer outside waits a refusal out, so bound the
     /// whole there, by a deadline or its `max_elapsed`.
@@ -146,6 +170,16 @@ impl<P> KeyRotationLayer<P> {
     #[must_use]
     pub fn cost<Req, F: Fn(&Req) -> Cost>(self, cost: F) -> KeyRotationLayer<CostFn<P, F>> {
         self.map_protocol(|inner| CostFn::new(inner, cost))
+    }
+
+    /// Reads the class of callers that each request is of with `class`, which is asked only where
+    /// classes have [`shares`](Self::shares), outside the lock. Default: what the protocol says.
+    #[must_use]
+    pub fn class<Req, F: for<'a> Fn(&'a Req) -> Option<&'a str>>(
+        self,
+        class: F,
+    ) -> KeyRotationLayer<ClassFn<P, F>> {
+        self.map_protocol(|inner| ClassFn::new(inner, class))
     }
 
     /// Reads each call's deadline with `deadline`.

@@ -64,9 +64,10 @@ where
         let deadline = self.protocol.deadline(&request).map(clock::timestamp);
         let cost = self.protocol.cost(&request);
         let model = self.protocol.model(&request);
+        let class = self.admission.class_of(|| self.protocol.class(&request));
         let entry = self
             .admission
-            .enter(|pooled| pooled.ask(model, cost), deadline);
+            .enter(|pooled| pooled.ask(model, cost), class, deadline);
         ResponseFuture::new(entry, &mut self.inner, request, self.protocol.clone())
     }
 }

@@ -24,6 +24,7 @@ mod budget;
 mod cost;
 mod error;
 mod estimate;
+mod fair;
 mod learned_rate;
 pub mod limit;
 pub mod pool;
@@ -31,9 +32,11 @@ mod quota;
 mod readings;
 mod retry;
 mod rng;
+mod shares;
 mod timestamp;
 mod token_bucket;
 
+pub(crate) use self::fair::Part;
 use self::timestamp::nanos;
 pub use self::{
     backoff::{Backoff, Growth, Jitter, RetryCause},
@@ -41,11 +44,13 @@ pub use self::{
     cost::{Cost, Unit},
     error::{CostTooLarge, InvalidConfig},
     estimate::{AnswerKind, OutputEstimator},
+    fair::Turns,
     learned_rate::LearnedRate,
     quota::{Quota, QuotaBuilder},
     readings::{Reading, Readings},
     retry::{Attempts, Charge, Decision, Reason, RetryPolicy, RetryPolicyBuilder},
     rng::Rng,
+    shares::{Shares, SharesBuilder},
     timestamp::Timestamp,
     token_bucket::{Reservation, TokenBucket},
 };

@@ -13,7 +13,7 @@ use self::{affinity::Prompt, path::Path, question::Question};
 use super::{Charging, Profile};
 use crate::{
     call::{Facts, ReadFacts},
-    http::{BytesPerToken, Deadline, input_tokens_by_size},
+    http::{BytesPerToken, Class, Deadline, input_tokens_by_size},
     outcome::Idempotency,
     policy::Cost,
 };
@@ -42,6 +42,7 @@ const MOST_FRAMES: usize = 1 << 16;
 ///   `model`;
 /// - streamed: `"stream": true`, or a path whose action is one of streams;
 /// - affinity: see [`Affinity`];
+/// - class: the extension [`Class`];
 /// - deadline: the extension [`Deadline`];
 /// - idempotency: idempotent, because asking a model twice changes nothing but the bill.
 ///
@@ -185,6 +186,9 @@ impl<B: Body + Clone + Unpin> ReadFacts<Request<B>> for JsonFacts {
         let mut facts = Facts::new(cost).idempotency(self.idempotency);
         if let Some(deadline) = request.extensions().get::<Deadline>() {
             facts = facts.deadline(deadline.instant());
+        }
+        if let Some(class) = request.extensions().get::<Class>() {
+            facts = facts.class(class.shared_name());
         }
         let asked = asked.unwrap_or_default();
         if let Some(each) = asked.max_tokens {

@@ -3,8 +3,8 @@ use std::{fmt, sync::Arc};
 use crate::{
     admit::{Admission, Joint, Limits, Resource, Slots, Tokens},
     clock,
-    policy::{Quota, Timestamp, Unit},
-    snapshot::Snapshot,
+    policy::{Quota, Shares, Timestamp, Unit},
+    snapshot::{ShareSnapshot, Snapshot},
 };
 
 /// What one limiter admits to: the quota's dimensions and the places in flight, jointly.
@@ -14,6 +14,7 @@ pub(super) type Metered = Joint<Tokens, Slots>;
 #[derive(Clone)]
 pub(super) struct Settings {
     pub(super) limits: Limits,
+    pub(super) shares: Option<Shares>,
     pub(super) on_transition: Option<Arc<dyn Fn(Transition) + Send + Sync>>,
 }
 
@@ -28,6 +29,7 @@ impl Default for Settings {
                 max_waiting: MAX_WAITING,
                 max_wait: None,
             },
+            shares: None,
             on_transition: None,
         }
     }
@@ -57,6 +59,7 @@ impl Settings {
             })
         });
         let admission = Admission::new(metered, quota.slack(), self.limits);
+        let admission = admission.shares(self.shares.clone());
         Arc::new(admission.on_waiting(callback))
     }
 }
@@ -98,6 +101,24 @@ impl RateLimitHandle {
     #[must_use]
     pub fn snapshot(&self) -> Snapshot {
         Snapshot::new(self.admission.stats())
+    }
+
+    /// Every class of callers that has a share, first those of no class; none without shares.
+    #[must_use]
+    pub fn shares(&self) -> Vec<ShareSnapshot> {
+        ShareSnapshot::all(self.admission.classes())
+    }
+
+    /// Shares otherwise from now on, with callers queued: they keep their class, if that is one of
+    /// the new ones too, and their place in it. Those that came while there were no shares are of no
+    /// class. What classes were served before counts no more.
+    pub fn set_shares(&self, shares: &Shares) {
+        self.admission.set_shares(Some(shares.clone()));
+    }
+
+    /// Serves in the order of arrival from now on, with callers queued.
+    pub fn remove_shares(&self) {
+        self.admission.set_shares(None);
     }
 
     /// How much of `unit` could be taken now, right without traffic too; negative in debt,

@@ -78,7 +78,8 @@ pub(super) fn enter<Req, Res, P: Protocol<Req, Res>>(
 ) -> Entry<Metered> {
     let deadline = protocol.deadline(request).map(clock::timestamp);
     let cost = protocol.cost(request);
-    admission.enter(|_| (cost, ()), deadline)
+    let class = admission.class_of(|| protocol.class(request));
+    admission.enter(|_| (cost, ()), class, deadline)
 }
 
 impl<S: fmt::Debug, P> fmt::Debug for RateLimit<S, P> {

@@ -24,5 +24,6 @@ mod reload;
 mod resting;
 #[cfg(feature = "tracing")]
 mod secrets;
+mod shares;
 mod support;
 mod transitions;

@@ -12,5 +12,6 @@ mod order;
 mod quotas;
 mod rates;
 mod refusals;
+mod shares;
 mod slots;
 mod support;

@@ -199,6 +199,14 @@ fn settings_replace_the_defaults() -> Result<(), crate::policy::InvalidConfig> {
     Ok(())
 }
 
+#[test]
+fn the_class_travels_along() {
+    let mut request = Request::new(Full::<Bytes>::from("{}"));
+    assert_eq!(JsonFacts::new().read(&request).class_name(), None);
+    request.extensions_mut().insert(Class::new("batch"));
+    assert_eq!(JsonFacts::new().read(&request).class_name(), Some("batch"));
+}
+
 #[tokio::test(start_paused = true)]
 async fn the_deadline_and_the_word_on_repeats_travel_along() {
     let mut request = Request::new(Full::<Bytes>::from("{}"));
