@@ -5,8 +5,12 @@
     reason = "a program measures with the real clock"
 )]
 
+mod config;
 mod demo;
+mod headers;
 mod serve;
+mod signals;
+mod upstream;
 
 use std::{
     io::{self, Write},

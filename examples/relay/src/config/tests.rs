@@ -692,7 +692,7 @@ fn breakers_and_concurrency_are_on_and_an_upstream_says_only_what_differs() {
 
 #[test]
 fn the_names_of_the_upstreams_defaults_are_those_of_the_example() {
-    let example = include_str!("../../../relay.example.toml");
+    let example = include_str!("../../relay.example.toml");
     for field in ["max_wait = \"10m\"", "max_waiting = 10_000"] {
         assert!(example.contains(field), "{field}");
     }
