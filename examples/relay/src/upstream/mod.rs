@@ -9,5 +9,5 @@ mod stack;
 
 pub(crate) use self::{
     client::{HttpClient, client},
-    stack::{Body, Call, Stack, hosts},
+    stack::{Body, Call, Stack, hosts, outcome_of},
 };
