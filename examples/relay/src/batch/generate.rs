@@ -20,16 +20,16 @@ pub(super) fn generate(count: u64) -> io::Result<()> {
     for number in 1..=count {
         let topic = TOPICS[(number % TOPICS.len() as u64) as usize];
         let prompt = format!("Summarise document {number}, which is about {topic}.");
-        let line = json!({
-            "custom_id": format!("document-{number:0width$}"),
-            "method": "POST",
-            "url": "/v1/chat/completions",
-            "body": {
-                "model": "some-model",
-                "max_tokens": 300,
-                "messages": [{ "role": "user", "content": prompt }],
-            },
+        let body = json!({
+            "model": "some-model",
+            "max_tokens": 300,
+            "messages": [{ "role": "user", "content": prompt }],
         });
+        // By hand, so that the id comes first.
+        let line = format!(
+            "{{\"custom_id\":\"document-{number:0width$}\",\"method\":\"POST\",\
+             \"url\":\"/v1/chat/completions\",\"body\":{body}}}"
+        );
         writeln!(out, "{line}")?;
     }
     out.flush()

@@ -8,13 +8,15 @@ use serde::{Deserialize, Serialize};
 
 use super::request;
 
-/// Answers a file of requests, each once
+/// Sends a file of requests, and writes a file of answers.
 ///
-/// Reads a file of requests, a line of JSON each, and writes a file of answers, a line each. The
-/// quotas of the configuration decide when each is sent; what fails for a reason that passes is
-/// sent again.
+/// When each is sent is for the quotas of the configuration to say. A run that was cut is gone on
+/// with by the same command.
 #[derive(Args, Clone, Debug)]
-#[command(after_long_help = AFTER)]
+#[command(
+    after_long_help = AFTER,
+    override_usage = "relay batch [OPTIONS] INPUT --output FILE\n       relay batch --generate N"
+)]
 pub(crate) struct Options {
     /// The requests; `-` is standard input
     #[arg(value_name = "INPUT", required_unless_present = "generate")]
@@ -28,7 +30,7 @@ pub(crate) struct Options {
     /// Lines are bodies alone, and all go to this path; without it they are in OpenAI's batch format
     #[arg(long, value_name = "PATH", value_parser = path)]
     pub(super) path: Option<PathAndQuery>,
-    /// How answers are ordered: as they come, which is quickest, or as the input is
+    /// How answers are ordered; as they come is quickest
     #[arg(long, default_value_t = Order::Finished)]
     pub(super) order: Order,
     /// How many requests may be under way or wait for a quota at once
@@ -37,7 +39,7 @@ pub(crate) struct Options {
     /// How long the provider may take for one answer
     #[arg(long, value_name = "TIME", default_value = "10m", value_parser = time)]
     pub(super) timeout: Duration,
-    /// How long to go on while nothing succeeds; then what is left is left for the next run
+    /// How long to go on while requests fail and none succeeds; quotas are waited for longer
     #[arg(long, value_name = "TIME", default_value = "4h", value_parser = time)]
     pub(super) patience: Duration,
     /// Print the summary as JSON, on standard output
@@ -49,36 +51,47 @@ pub(crate) struct Options {
 }
 
 const AFTER: &str = "\
-Input:
-  A line is {\"custom_id\": \"a\", \"method\": \"POST\", \"url\": \"/v1/chat/completions\", \"body\": {..}}, \
-OpenAI's batch format, each with a custom_id of its own; or, with --path, a body alone, whose id is \
-the number of its line. The whole file is checked before anything is sent. A line has at most 32 MiB.
+Input
+  A line is one request, in OpenAI's batch format:
+    {\"custom_id\": \"a\", \"method\": \"POST\", \"url\": \"/v1/chat/completions\", \"body\": {..}}
+  Each has a custom_id of its own, and there are no other fields. With --path a line is a body
+  alone, and its id is its number. Lines have at most 32 MiB. The whole file is checked, with
+  eight bytes of memory for each line, before anything is sent.
 
-Output:
-  A line is {\"id\": \"line-7\", \"custom_id\": \"a\", \"response\": {\"status_code\": 200, \
-\"request_id\": .., \"body\": {..}}, \"error\": null}. What can never succeed (the request is wrong, \
-too large, or its model is denied to every key) is a line of FILE.dead instead, with an `error` and \
-the `request`. FILE.state says which input they belong to.
+Output
+  A line is one answer; `id` is the line of the input that it answers:
+    {\"id\": \"line-7\", \"custom_id\": \"a\",
+     \"response\": {\"status_code\": 200, \"request_id\": .., \"body\": {..}}, \"error\": null}
+  What can never succeed (the request is wrong, too large, or its model is denied to every key) is
+  a line of FILE.dead instead, with an `error` and the `request`, to be mended and sent as another
+  batch. FILE.state says which input they belong to, and is locked while a run writes.
 
-After a kill:
-  The same command goes on with what is left. Each request has one line in the output or the dead \
-letters, however often the run was killed; the provider may be asked twice for those that were \
-under way. A line is in the file before it is counted as done, and a kill of the process loses none. \
-The disk is told to hold them every 5 s and at the end: a power cut loses at most those 5 s, which are \
-asked for again. Standard input is kept in FILE.stdin until all is done; go on with the same standard \
-input, or with that file.
-  With --order input answers wait for those before them, at most four times --in-flight.
+After a kill
+  The same command goes on with what is left. Every request comes to one line in the output or the
+  dead letters, exactly once, however often the run was killed. The provider is asked at least
+  once: again for what was under way. A line is written before it counts as done, so a kill of the
+  process loses none. The disk is told to hold them every 5 s and at the end, so a power cut loses
+  the last 5 s at most, and these are asked for again. Standard input is kept in FILE.stdin until
+  all is done; go on with the same input, or with that file. An input that has changed is refused.
 
-Signals:
-  Ctrl-c and SIGTERM finish what was sent and leave the rest for the next run; a second one \
-leaves all. SIGHUP, which comes when a terminal is closed, is ignored.
+Order
+  With `finished` no answer waits for another. With `input` it waits for those before it, four
+  times --in-flight at most, and a request that cannot be answered for now ends the run.
 
-Exit codes:
+Failures
+  The layers of `relay serve` wait for quotas and try again; what they give up is tried again after
+  1 s to 60 s. A request that fails five times so while others succeed is left for the next run.
+
+Signals
+  Ctrl-c and SIGTERM: what was sent is finished, the rest is left for the next run; the second one
+  leaves all. SIGHUP, which comes when a terminal is closed, is ignored.
+
+Exit codes
   0  every request was answered
-  1  something failed on the way: a disk, a file, or every key is rejected
-  2  the command line, the configuration or the input is wrong; nothing was sent
-  3  all done, some of it as dead letters
-  4  some requests are left for the next run: interrupted, or the provider never recovered";
+  1  something failed on the way: a disk, a file, or every key was rejected
+  2  the command line, the configuration or a file is wrong; nothing was sent
+  3  all is done, some of it as dead letters
+  4  some requests are left for the next run: interrupted, or they failed until it was given up";
 
 /// In which order answers are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]

@@ -205,11 +205,9 @@ impl Progress {
         let is_news_due = self
             .news
             .is_none_or(|told| now.duration_since(told) >= NEWS);
-        if is_news_due {
-            if let Some(news) = books.news() {
-                self.say(&format!("{news}; it is tried again"));
-                self.news = Some(now);
-            }
+        if let Some(news) = is_news_due.then(|| books.news()).flatten() {
+            self.say(&format!("{news}; it is tried again"));
+            self.news = Some(now);
         }
         let shown = self.shown(books, done, waiting);
         if !self.bar.is_hidden() {

@@ -7,7 +7,14 @@ use tokio::{
     sync::{Semaphore, mpsc, watch},
     task::JoinSet,
 };
-use tower_relay::{error::BoxError, outcome::Idempotency, policy::RetryPolicy};
+use tower_relay::{
+    error::BoxError,
+    outcome::Idempotency,
+    policy::{
+        RetryPolicy,
+        pool::{KeyState, ScopeState},
+    },
+};
 
 use super::{
     generate::generate,
@@ -87,6 +94,9 @@ pub(crate) async fn run(options: Options) -> Result<u8, BoxError> {
             None => Form::Batch,
         },
     };
+    if let Some(size) = large(&input.file) {
+        complain(&format!("{}: checking {size} MiB", input.name));
+    }
     let checked = check(&input, &config)?;
     let state = State::new(
         checked.digest.clone(),
@@ -108,6 +118,14 @@ pub(crate) async fn run(options: Options) -> Result<u8, BoxError> {
     };
     batch.run(store, lock.files()).await
 }
+
+/// Its size in MiB, if reading it takes so long that one would wonder.
+fn large(file: &Path) -> Option<u64> {
+    let bytes = std::fs::metadata(file).map_or(0, |found| found.len());
+    (bytes >= LARGE).then_some(bytes >> 20)
+}
+
+const LARGE: u64 = 256 << 20;
 
 fn check(input: &Input, config: &Config) -> Result<Checked, Problem> {
     input.check(|item: &Item| {
@@ -261,6 +279,8 @@ struct Crew {
     patience: Duration,
     /// Why lines are left, with their numbers; the first few.
     reasons: Vec<String>,
+    /// What has been said of scopes and keys, and still holds.
+    troubles: BTreeSet<String>,
     problem: Option<Problem>,
 }
 
@@ -284,7 +304,7 @@ impl Crew {
             // What a line says is asked until it is answered: at least once.
             let often = Idempotency::Idempotent;
             Upstream {
-                stack: Stack::new(&config, wire.clone(), often, retry.clone()),
+                stack: Stack::new(&config, wire.clone(), often, retry),
                 profile: config.provider.profile(),
                 config,
             }
@@ -307,6 +327,7 @@ impl Crew {
             order: options.order,
             patience: options.patience,
             reasons: Vec::new(),
+            troubles: BTreeSet::new(),
             problem: None,
         }
     }
@@ -438,6 +459,11 @@ impl Crew {
             stack.keys().snapshot().waiting() + stack.concurrency().snapshot().waiting()
         });
         self.progress.tick(&self.books, waiting.sum());
+        let troubles = self.troubles();
+        for trouble in troubles.difference(&self.troubles) {
+            self.progress.say(trouble);
+        }
+        self.troubles = troubles;
         let is_hopeless = self
             .books
             .failing()
@@ -449,6 +475,34 @@ impl Crew {
             ));
             self.drain();
         }
+    }
+
+    /// Which scopes and keys are out for long, so that nobody wonders what is waited for.
+    fn troubles(&self) -> BTreeSet<String> {
+        let mut found = BTreeSet::new();
+        for upstream in &self.sender.upstreams {
+            for scope in upstream.stack.keys().scopes() {
+                let name = scope.name();
+                match scope.state() {
+                    ScopeState::Exhausted(_) | ScopeState::Probing => found.insert(format!(
+                        "scope {name} has no credit left; others serve, or it is waited for"
+                    )),
+                    ScopeState::Region => {
+                        found.insert(format!("scope {name} is refused for its region"))
+                    }
+                    _ => false,
+                };
+                let rejected = scope.keys().iter();
+                let rejected = rejected.filter(|key| matches!(key.state(), KeyState::Rejected(_)));
+                found.extend(rejected.map(|key| {
+                    format!(
+                        "key {} of scope {name} was rejected by the provider",
+                        key.alias()
+                    )
+                }));
+            }
+        }
+        found
     }
 
     fn stop(&mut self, reason: String) {

@@ -142,14 +142,12 @@ impl Lock {
         let failed = |file: &Path, error: &io::Error| {
             Problem::wrong(format!("{} cannot be written: {error}", file.display()))
         };
-        if let Ok(found) = fs::metadata(&files.output) {
-            if !found.is_file() {
-                return Err(Problem::wrong(format!(
-                    "{} is no regular file; a run that was cut goes on from its output, so it has \
+        if fs::metadata(&files.output).is_ok_and(|found| !found.is_file()) {
+            return Err(Problem::wrong(format!(
+                "{} is no regular file; a run that was cut goes on from its output, so it has \
                      to be one",
-                    files.output.display()
-                )));
-            }
+                files.output.display()
+            )));
         }
         let state = loop {
             let state = OpenOptions::new()
@@ -359,24 +357,18 @@ impl Log {
                 break;
             }
             let number = lines.number();
-            let broken = |what: &str| {
+            let broken = |number: u64, what: &str| {
                 Problem::wrong(format!(
-                    "{}:{number}: {what}; somebody else has written here. Mend it, or begin anew \
-                     with another --output",
+                    "{}:{number}: {what}; remove this line, and the same command goes on",
                     path.display()
                 ))
             };
-            if bad.is_some() {
-                return Err(Problem::wrong(format!(
-                    "{}:{}: is no line of a batch's; somebody else has written here. Mend it, or \
-                     begin anew with another --output",
-                    path.display(),
-                    number - 1
-                )));
+            if let Some(number) = bad {
+                return Err(broken(number, "is no line of a batch's"));
             }
             match (read, record::line_of(&line)) {
                 (Line::Whole { is_ended: true }, Some(answered)) => {
-                    done.add(answered).map_err(broken)?;
+                    done.add(answered).map_err(|what| broken(number, what))?;
                     length = lines.bytes();
                 }
                 // The last line alone may be cut.

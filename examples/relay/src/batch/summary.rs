@@ -114,7 +114,10 @@ impl Summary {
             counted(self.requests)
         );
         if now > 0 {
-            let time = span(Duration::from_secs_f64(self.seconds));
+            let time = match self.seconds {
+                ..10.0 => format!("{:.1} s", self.seconds),
+                _ => span(Duration::from_secs_f64(self.seconds)),
+            };
             let _ = write!(
                 text,
                 ", {} of them in the {time} of this run, {:.1} per second; calls: {}, of which {} \

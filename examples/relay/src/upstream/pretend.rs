@@ -2,7 +2,7 @@
 
 use std::{io, time::Duration};
 
-use embedded_provider::{Latency, Limits, Provider as Embedded};
+use embedded_provider::{Latency, LimitHeaders, Limits, Provider as Embedded};
 use tower_relay::policy::{InvalidConfig, Quota, pool::Strategy};
 
 use crate::config::{
@@ -54,11 +54,19 @@ async fn embedded(time_scale: u32) -> io::Result<Embedded> {
         requests_per_minute: Some(REQUESTS),
         input_tokens_per_minute: Some(INPUT_TOKENS),
         output_tokens_per_minute: Some(OUTPUT_TOKENS),
+        // One second of the caller's: no machine stalls for less time because this clock is quick.
+        burst: Duration::from_secs(1) * time_scale,
         ..Limits::default()
     };
     let scopes = ACCOUNTS.iter().flat_map(|account| account.scopes);
+    // Headers tell of limits per minute of its own clock, which is not the caller's.
+    let headers = match time_scale {
+        1 => LimitHeaders::OfFormat,
+        _ => LimitHeaders::Off,
+    };
     let mut provider = Embedded::builder()
         .time_scale(time_scale.into())
+        .limit_headers(headers)
         .latency(LATENCY);
     for (name, aliases) in scopes {
         let keys = aliases.iter().map(|alias| secret(alias));

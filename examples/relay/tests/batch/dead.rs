@@ -57,7 +57,7 @@ async fn what_the_provider_calls_wrong_is_a_dead_letter_with_its_request_and_ask
 async fn what_no_quota_ever_admits_is_a_dead_letter_and_is_not_sent() {
     let upstream = Scripted::start(|_| ok()).await;
     let folder = Folder::new();
-    let quota = "[[upstream.scope.quota]]\noutput_tokens_per_day = 5\n";
+    let quota = "[[upstream.scope.quota]]\ntokens_per_minute = 5\nburst = { tokens = 5 }\n";
     folder.write("relay.toml", config(&upstream.url, quota));
     folder.write("in.jsonl", lines(1));
     folder.run(&[]).ends(3, "0 answered");
@@ -158,6 +158,34 @@ async fn an_answer_that_is_no_json_or_holds_an_error_is_asked_for_again() {
         3
     );
     assert_eq!(upstream.asked().len(), 3);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_account_without_credit_is_told_and_waited_for() {
+    let said = json!({ "error": {
+        "message": "You exceeded your current quota, please check your plan and billing details.",
+        "type": "insufficient_quota", "code": "insufficient_quota",
+    }});
+    let upstream = Scripted::start(move |_| Answer(429, said.to_string(), 0)).await;
+    let folder = Folder::new();
+    folder.write("relay.toml", config(&upstream.url, ""));
+    folder.write("in.jsonl", lines(3));
+    let mut child = folder.start(&[]);
+    let stderr = child.stderr.take().expect("it is piped");
+    let mut lines = std::io::BufRead::lines(std::io::BufReader::new(stderr));
+    let told = lines.any(|line| {
+        line.expect("UTF-8")
+            .contains("scope org-a has no credit left")
+    });
+    assert!(told);
+    child.kill().expect("it is ours");
+    child.wait().expect("it has ended");
+    assert_eq!(folder.read("out.jsonl"), "");
+    assert!(!folder.has("out.jsonl.dead"));
+    assert!(
+        upstream.asked().len() <= 3,
+        "an empty account is left alone"
+    );
 }
 
 /// What a provider repeats of a key is in no file and no message.
