@@ -10,10 +10,13 @@ use serde_json::json;
 use tower_relay::outcome::{Outcome, Verdict};
 
 use super::{
-    headers::{remove_callers_own, remove_hop_by_hop, without_key},
     refusal::{failure, json_response, refusal},
     routes::Routes,
-    upstream::{Body, Call, Upstream},
+    upstream::Upstream,
+};
+use crate::{
+    headers::{remove_callers_own, remove_hop_by_hop, without_key},
+    upstream::{Body, Call},
 };
 
 /// The largest body that is kept, for another try: more than a model takes in one request. The

@@ -9,7 +9,7 @@ use serde::Serialize;
 use serde_json::json;
 use tower_relay::{error::Rejected, policy::pool::NobodyCanServe};
 
-use super::upstream::Body;
+use crate::upstream::Body;
 
 /// The relay's own refusals, in the form that the providers' clients read.
 pub(super) fn refusal(

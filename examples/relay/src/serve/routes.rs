@@ -5,12 +5,10 @@ use std::{
     sync::{Arc, PoisonError, RwLock},
 };
 
-use super::{
-    client::{HttpClient, client},
-    config::Config,
-    paths::{Fit, Pattern},
-    status::Status,
-    upstream::Upstream,
+use super::{status::Status, upstream::Upstream};
+use crate::{
+    config::{Config, Pattern},
+    upstream::{HttpClient, client},
 };
 
 /// What is served now; a reload puts others in its place.
@@ -57,7 +55,7 @@ impl Routes {
     pub(super) fn find(&self, path: &str) -> Option<Arc<Upstream>> {
         let upstreams = self.now();
         let fits = upstreams.iter().filter_map(|upstream| {
-            let fit = closest(&upstream.config().paths, path)?;
+            let fit = Pattern::closest(&upstream.config().paths, path)?;
             Some((fit, upstream))
         });
         let (_, upstream) = fits.max_by_key(|(fit, _)| *fit)?;
@@ -94,16 +92,5 @@ impl Routes {
     fn now(&self) -> Upstreams {
         let upstreams = self.upstreams.read();
         Arc::clone(&upstreams.unwrap_or_else(PoisonError::into_inner))
-    }
-}
-
-/// An upstream without paths serves all.
-fn closest(patterns: &[Pattern], path: &str) -> Option<Fit> {
-    match patterns {
-        [] => Pattern::all().fit(path),
-        patterns => patterns
-            .iter()
-            .filter_map(|pattern| pattern.fit(path))
-            .max(),
     }
 }

@@ -9,11 +9,8 @@ use hyper_util::{
 };
 use tokio::net::{TcpListener, TcpStream};
 
-use super::{
-    gateway,
-    routes::Routes,
-    signals::{Signals, Told},
-};
+use super::{gateway, routes::Routes};
+use crate::signals::{Signals, Told};
 
 /// How long what is in flight may go on after the end was asked for.
 const DRAIN: Duration = Duration::from_secs(30);

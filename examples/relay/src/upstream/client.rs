@@ -13,14 +13,14 @@ use hyper_util::{
     rt::{TokioExecutor, TokioTimer},
 };
 
-pub(super) type HttpClient = Client<HttpsConnector<HttpConnector>, Full<Bytes>>;
+pub(crate) type HttpClient = Client<HttpsConnector<HttpConnector>, Full<Bytes>>;
 
 /// As the providers' own clients have it.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Shorter than the idle times of the load balancers that providers stand behind.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(50);
 
-pub(super) fn client() -> HttpClient {
+pub(crate) fn client() -> HttpClient {
     let mut http = HttpConnector::new();
     http.set_nodelay(true);
     http.enforce_http(false);

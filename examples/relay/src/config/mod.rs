@@ -1,11 +1,14 @@
 //! The configuration: a TOML file that is right or refused as a whole, before anything is bound
 //! or sent.
 
+mod base_url;
 mod breaker;
 mod concurrency;
 mod key;
 mod load;
+mod paths;
 mod problem;
+mod providers;
 mod quota;
 mod reader;
 mod scope;
@@ -15,11 +18,14 @@ mod upstream;
 mod tests;
 
 pub(crate) use self::{
+    base_url::BaseUrl,
     breaker::Breaker,
     concurrency::{Algorithm, Concurrency},
     key::Key,
     load::{Config, DEFAULT_LISTEN},
+    paths::Pattern,
     problem::Problem,
+    providers::Provider,
     quota::ClassQuota,
     scope::Scope,
     upstream::Upstream,

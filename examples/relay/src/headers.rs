@@ -31,12 +31,12 @@ const HOP_BY_HOP: [HeaderName; 6] = [
 const QUERY_KEY: &str = "key";
 
 /// Whether callers put credentials in this header.
-pub(super) fn is_credential(name: &HeaderName) -> bool {
+pub(crate) fn is_credential(name: &HeaderName) -> bool {
     CREDENTIALS.contains(name)
 }
 
 /// Whether this header says how a message is sent rather than what it says.
-pub(super) fn is_framing(name: &HeaderName) -> bool {
+pub(crate) fn is_framing(name: &HeaderName) -> bool {
     is_hop_by_hop(name) || [HOST, CONTENT_LENGTH, EXPECT].contains(name)
 }
 
@@ -45,7 +45,7 @@ fn is_hop_by_hop(name: &HeaderName) -> bool {
 }
 
 /// Removes what is meant for this connection alone, in either direction.
-pub(super) fn remove_hop_by_hop(headers: &mut HeaderMap) {
+pub(crate) fn remove_hop_by_hop(headers: &mut HeaderMap) {
     // RFC 9110 7.6.1: "Intermediaries MUST parse a received Connection header field before a
     // message is forwarded and, for each connection-option in this field, remove any header or
     // trailer field(s) from the message with the same name".
@@ -70,7 +70,7 @@ pub(super) fn remove_hop_by_hop(headers: &mut HeaderMap) {
 /// Removes what a request says to the relay rather than to the provider: hop-by-hop headers, the
 /// relay's own host, and every credential. Answers are asked for as they are, because what is
 /// compressed tells the relay neither its usage nor its error.
-pub(super) fn remove_callers_own(headers: &mut HeaderMap) {
+pub(crate) fn remove_callers_own(headers: &mut HeaderMap) {
     remove_hop_by_hop(headers);
     headers.remove(HOST);
     // The body is here already.
@@ -84,7 +84,7 @@ pub(super) fn remove_callers_own(headers: &mut HeaderMap) {
 }
 
 /// The path and query of a request, without the key that some callers put there.
-pub(super) fn without_key(uri: &Uri) -> PathAndQuery {
+pub(crate) fn without_key(uri: &Uri) -> PathAndQuery {
     let path = uri.path_and_query().cloned();
     let path = path.unwrap_or_else(|| PathAndQuery::from_static("/"));
     let Some(query) = path.query() else {

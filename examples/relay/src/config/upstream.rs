@@ -8,16 +8,14 @@ use tower_relay::{
 };
 
 use super::{
+    base_url::BaseUrl,
     breaker::Breaker,
     concurrency::Concurrency,
+    paths::Pattern,
     problem::Problem,
+    providers::{BEDROCK, Provider},
     reader::{Node, Table, word},
     scope::{Scope, base_url},
-};
-use crate::serve::{
-    base_url::BaseUrl,
-    paths::Pattern,
-    providers::{BEDROCK, Provider},
 };
 
 const STRATEGIES: [(&str, Strategy); 5] = [

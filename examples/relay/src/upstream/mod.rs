@@ -1,0 +1,13 @@
+//! What sends calls to providers, for whoever makes them.
+//!
+//! `stack` is the layers by which a call gets a key, `client` what is under them, `pretend` a
+//! provider for those who have none.
+
+mod client;
+pub(crate) mod pretend;
+mod stack;
+
+pub(crate) use self::{
+    client::{HttpClient, client},
+    stack::{Body, Call, Stack, hosts, outcome_of},
+};
