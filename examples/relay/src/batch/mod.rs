@@ -1,9 +1,10 @@
 //! `relay batch`: a file of requests in, a file of answers out, each request answered once.
 //!
-//! `input` reads and checks the requests, `send` is the way of one of them through the layers of
-//! an upstream, `writer` adds what came of it to the files of `store`, from which the next run
+//! `input` reads and checks the requests, `crew` has them sent, `send` is the way of one of them
+//! through the layers of an upstream, `writer` adds what came of it to the files of `store`, from which the next run
 //! knows what is done.
 
+mod crew;
 mod generate;
 mod input;
 mod lines;

@@ -92,9 +92,9 @@ fn help_explains_files_kills_and_exit_codes() {
     ran.ends(0, "");
     for said in [
         "FILE.dead",
-        "a power cut loses at most",
-        "may be asked twice",
-        "Exit codes:",
+        "a power cut loses",
+        "The provider is asked at least",
+        "Exit codes",
     ] {
         assert!(ran.stdout.contains(said), "{said}: {}", ran.stdout);
     }
