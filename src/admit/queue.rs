@@ -153,6 +153,10 @@ impl<R: Resource> Queue<R> {
         self.waiting
     }
 
+    /// The bytes of a place.
+    #[cfg(test)]
+    pub(super) const PLACE: usize = size_of::<Place<R>>();
+
     /// How many places there are, taken or free.
     #[cfg(test)]
     pub(super) fn room(&self) -> usize {

@@ -159,7 +159,11 @@ impl Turns {
 
     /// The part of what waits that comes before a new call of `class`, if nobody else joins.
     /// `backlog` is the work that waits of each class.
-    #[cfg(feature = "_service")]
+    #[cfg(any(
+        feature = "rate-limit",
+        feature = "key-rotation",
+        feature = "adaptive-concurrency"
+    ))]
     pub(crate) fn before(&self, class: usize, backlog: impl Fn(usize) -> u128) -> Part {
         let span = |work: u128, weight: u32| (work << FRACTION) / u128::from(weight);
         let own = &self.classes[class];
@@ -196,7 +200,11 @@ impl Part {
     /// All of it: first come first served.
     pub(crate) const WHOLE: Self = Self { part: 1, whole: 1 };
 
-    #[cfg(feature = "_service")]
+    #[cfg(any(
+        feature = "rate-limit",
+        feature = "key-rotation",
+        feature = "adaptive-concurrency"
+    ))]
     fn new(part: u128, whole: u128) -> Self {
         let excess = (u128::BITS - whole.leading_zeros()).saturating_sub(u64::BITS);
         let (part, whole) = ((part >> excess) as u64, (whole >> excess) as u64);

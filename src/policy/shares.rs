@@ -49,7 +49,11 @@ impl Shares {
     }
 
     /// How many classes there are, that of the others included.
-    #[cfg(feature = "_service")]
+    #[cfg(any(
+        feature = "rate-limit",
+        feature = "key-rotation",
+        feature = "adaptive-concurrency"
+    ))]
     pub(crate) fn len(&self) -> usize {
         self.classes.len()
     }
@@ -75,13 +79,21 @@ impl Shares {
             .unwrap_or(0)
     }
 
-    #[cfg(feature = "_service")]
+    #[cfg(any(
+        feature = "rate-limit",
+        feature = "key-rotation",
+        feature = "adaptive-concurrency"
+    ))]
     pub(crate) fn name(&self, number: usize) -> Option<&Arc<str>> {
         self.classes[number].0.as_ref()
     }
 
     /// What a class has of `whole` by its weight, rounded up.
-    #[cfg(feature = "_service")]
+    #[cfg(any(
+        feature = "rate-limit",
+        feature = "key-rotation",
+        feature = "adaptive-concurrency"
+    ))]
     pub(crate) fn share(&self, number: usize, whole: usize) -> usize {
         let total: u64 = self.classes().map(|(_, weight)| u64::from(weight)).sum();
         let weight = u128::from(self.classes[number].1);
@@ -167,7 +179,7 @@ fn check(field: &'static str, weight: u32) -> Result<(), InvalidConfig> {
     Err(InvalidConfig::new(field, problem))
 }
 
-#[cfg(all(test, feature = "_service"))]
+#[cfg(all(test, feature = "rate-limit"))]
 mod tests {
     use super::*;
 

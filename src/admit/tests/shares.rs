@@ -296,3 +296,11 @@ proptest! {
         }
     }
 }
+
+/// What waits is as small as it can be: the timer beside it is as large again.
+#[test]
+fn a_waiting_call_with_its_timer_takes_no_more_than_240_bytes() {
+    let place = Queue::<Joint<Tokens, Slots>>::PLACE;
+    let timer = size_of::<tokio::time::Sleep>();
+    assert!(place + timer <= 240, "{place} and {timer}");
+}

@@ -1,4 +1,8 @@
 //! Turns against the ideal and against a naive reference.
+#![expect(
+    clippy::needless_range_loop,
+    reason = "pairs of classes are pairs of numbers"
+)]
 
 use std::collections::VecDeque;
 

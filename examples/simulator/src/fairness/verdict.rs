@@ -85,6 +85,8 @@ impl Verdict {
 const LONGER: f64 = 1.2;
 /// Looks of a call that had to wait, on average.
 const MOST_POLLS: f64 = 7.0;
+/// Of what a class asked for or was promised: chance moves what comes.
+const ENOUGH: f64 = 0.94;
 /// Seconds that an oldest wait may always have.
 const A_MOMENT: f64 = 30.0;
 
@@ -123,7 +125,7 @@ pub(super) fn miss(verdict: &Verdict, fifo: Option<&Verdict>) -> Vec<String> {
             let total: f64 = setting.classes.iter().map(|class| class.load()).sum();
             for (number, figures) in verdict.classes.iter().enumerate() {
                 let (class, load) = (&setting.classes[number], setting.classes[number].load());
-                let got = load.min(setting.promised(number)) * 0.97;
+                let got = load.min(setting.promised(number)) * ENOUGH;
                 expect(
                     figures.got >= got,
                     format!("{} got {:.3}", class.name, figures.got),
@@ -173,9 +175,12 @@ impl Setting {
     /// By how many seconds of its service chance moves the oldest wait of a class: three standard
     /// deviations of what comes.
     fn chance(&self, class: usize) -> f64 {
-        let size = self.classes[class].mean_size();
-        let calls = self.classes[class].load() * RATE * self.seconds as f64 / size;
-        A_MOMENT + 3.0 * calls.sqrt() * size / (RATE * self.promised(class))
+        let variances = self.classes.iter().map(|class| {
+            let calls = class.load() * RATE * self.seconds as f64 / class.mean_size();
+            calls * class.mean_size().powi(2)
+        });
+        let deviation = variances.sum::<f64>().sqrt();
+        A_MOMENT + 3.0 * deviation / (RATE * self.promised(class))
     }
 
     /// How many times as long as in the order of arrival the large calls may wait. What all wait,
