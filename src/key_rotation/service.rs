@@ -63,10 +63,11 @@ where
         let _step = clock::Step::inward();
         let deadline = self.protocol.deadline(&request).map(clock::timestamp);
         let cost = self.protocol.cost(&request);
+        let size = self.protocol.size(&request);
         let model = self.protocol.model(&request);
         let entry = self
             .admission
-            .enter(|pooled| pooled.ask(model, cost), deadline);
+            .enter(|pooled| pooled.ask(model, cost, size), deadline);
         ResponseFuture::new(entry, &mut self.inner, request, self.protocol.clone())
     }
 }

@@ -31,6 +31,7 @@ mod quota;
 mod readings;
 mod retry;
 mod rng;
+mod size;
 mod timestamp;
 mod token_bucket;
 
@@ -40,12 +41,13 @@ pub use self::{
     budget::{RetryBudget, Withdrawal},
     cost::{Cost, Unit},
     error::{CostTooLarge, InvalidConfig},
-    estimate::{AnswerKind, OutputEstimator},
+    estimate::{AnswerKind, Estimate, Estimator, Learned, Lesson, OutputEstimator},
     learned_rate::LearnedRate,
     quota::{Quota, QuotaBuilder},
     readings::{Reading, Readings},
     retry::{Attempts, Charge, Decision, Reason, RetryPolicy, RetryPolicyBuilder},
     rng::Rng,
+    size::CallSize,
     timestamp::Timestamp,
     token_bucket::{Reservation, TokenBucket},
 };

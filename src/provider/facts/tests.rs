@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use tokio::time::Instant;
 
 use super::*;
-use crate::policy::Unit;
+use crate::policy::{CallSize, Unit};
 
 fn read(body: &str) -> Facts {
     let request = Request::post("/").body(Full::<Bytes>::from(body.to_owned()));
@@ -212,7 +212,7 @@ fn the_deadline_and_the_word_on_repeats_travel_along() {
         (unknown, Idempotency::Unknown),
     ] {
         let facts = reader.read(&request);
-        let expected = Facts::new(cost(1, 1_024))
+        let expected = Facts::of_size(CallSize::new(1, 1_024))
             .deadline(instant)
             .idempotency(idempotency);
         assert_eq!(format!("{facts:?}"), format!("{expected:?}"));
