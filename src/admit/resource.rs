@@ -1,6 +1,6 @@
 use crate::{
     outcome::{Outcome, Usage},
-    policy::{Cost, Part, Timestamp, Unit, pool::Unservable},
+    policy::{Cost, Lesson, Part, Timestamp, Unit, pool::Unservable},
 };
 
 /// What the queue knows of the thing it admits to.
@@ -131,7 +131,16 @@ impl Spent {
     /// Whether the reservation stands as it was made.
     #[inline]
     pub(crate) fn is_as_reserved(self) -> bool {
-        matches!(self, Self::Exactly(usage) | Self::AtLeast(usage) if usage == Usage::UNKNOWN)
+        matches!(
+            self,
+            Self::Exactly(usage) | Self::AtLeast(usage)
+                if usage.input().is_none() && usage.output().is_none()
+        )
+    }
+
+    /// Whether the answer of a call with this lesson tells how large calls like it are.
+    pub(crate) fn teaches(self, lesson: &Lesson) -> bool {
+        matches!(self, Self::Exactly(usage) if lesson.is_learned_from(&usage))
     }
 
     /// What it is of `reserved`: the tokens that were reported in place of the estimate.

@@ -9,7 +9,7 @@ use crate::{
     clock,
     outcome::Outcome,
     policy::{
-        InvalidConfig, Quota, Shares, Unit,
+        Estimator, InvalidConfig, Learned, Quota, Shares, Unit,
         limit::{Fixed, LimitAlgorithm},
         pool::{Change, ScopeSnapshot, UnknownName},
     },
@@ -26,6 +26,8 @@ pub(super) struct Settings {
     /// Makes an algorithm that has learned nothing yet.
     pub(super) places: Option<Arc<dyn Fn() -> Algorithm + Send + Sync>>,
     pub(super) on_transition: Option<OnTransition>,
+    /// One that has learned nothing.
+    pub(super) estimator: Option<Estimator>,
 }
 
 type OnTransition = Arc<dyn Fn(&Transition) + Send + Sync>;
@@ -45,6 +47,7 @@ impl Default for Settings {
             quota: Quota::unlimited(),
             places: None,
             on_transition: None,
+            estimator: None,
         }
     }
 }
@@ -56,7 +59,8 @@ impl Settings {
         let quota = &self.quota;
         let places = self.places.as_ref().map(|places| places());
         let places = Limiter::new(places.or_else(|| quota.max_in_flight().map(fixed)));
-        let pooled = Pooled::new(Keys::new(pool, now), Tokens::new(quota, now), places);
+        let tokens = Tokens::new(quota, now).estimate(self.estimator.clone());
+        let pooled = Pooled::new(Keys::new(pool, now), tokens, places);
         let slack = pool.config().slack().min(quota.slack());
         let (told, waits) = (self.on_transition.clone(), self.on_transition.clone());
         let admission = Admission::new(pooled, slack, self.limits)
@@ -205,6 +209,16 @@ impl KeyRotationHandle {
     pub fn scopes(&self) -> Vec<ScopeSnapshot> {
         self.admission
             .read(|pooled, now| pooled.keys().policy.snapshot(now))
+    }
+
+    /// What has been learned of the calls of this model; `None` if nothing is
+    /// [estimated](crate::key_rotation::KeyRotationLayer::estimate). A reload keeps it.
+    #[must_use]
+    pub fn learned(&self, model: Option<&str>) -> Option<Learned> {
+        self.admission.read(|pooled, _| {
+            let estimator = pooled.whole().0.estimator();
+            estimator.map(|estimator| estimator.learned(model))
+        })
     }
 
     /// Uses a key again, whatever took it out: disabled, draining, rejected, denied a model, or its

@@ -3,7 +3,7 @@ use crate::{
     admit::{Claim, Joint, Limiter, Resource, Spent, Tokens, nanos},
     outcome::{Outcome, Verdict},
     policy::{
-        Cost, Part, Readings, Rng, Timestamp,
+        CallSize, Cost, Part, Readings, Rng, Timestamp,
         pool::{
             self, Absorbed, Ask, Change, Check, Pick, Pool, Settlement, Transition, Unservable,
         },
@@ -99,9 +99,17 @@ impl Pooled {
     }
 
     #[inline]
-    pub(super) fn ask(&mut self, model: Option<&str>, cost: Cost) -> PooledAsk {
-        let model = self.keys_mut().policy.resolve(model);
-        (Ask::new(model, cost), (cost, ()))
+    pub(super) fn ask(
+        &mut self,
+        model: Option<&str>,
+        cost: Cost,
+        size: Option<CallSize>,
+    ) -> PooledAsk {
+        let Joint(keys, Joint(tokens, _)) = &mut self.joint;
+        let id = keys.policy.resolve(model);
+        let fits = |cost: &Cost| keys.policy.admits(&Ask::new(id, *cost));
+        let wanted = tokens.want(model, cost, size, fits);
+        (Ask::new(id, wanted.cost), (wanted, ()))
     }
 
     /// Tells the policy, and the limit of calls in flight, how a call went.

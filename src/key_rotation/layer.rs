@@ -10,7 +10,7 @@ use crate::{
     error::BoxError,
     outcome::Outcome,
     policy::{
-        Cost, Quota, Shares,
+        Cost, Estimator, Quota, Shares,
         limit::{self, LimitAlgorithm},
         pool,
     },
@@ -78,6 +78,29 @@ impl<P> KeyRotationLayer<P> {
         A: LimitAlgorithm + Clone + Send + Sync + 'static,
     {
         self.settings.places = Some(Arc::new(move || Box::new(algorithm.clone())));
+        self.renewed()
+    }
+
+    /// Reserves what `estimator` expects of a call, where the protocol tells its
+    /// [size](crate::protocol::Protocol::size), and lets it learn from the usage of complete answers,
+    /// whichever key they came by. What is reserved is settled by the real usage as ever. Default:
+    /// a call costs what it says.
+    ///
+    /// ```
+    /// use tower_relay::{
+    ///     key_rotation::{KeyPool, KeyRotationLayer, Scope, Source},
+    ///     policy::{Estimator, InvalidConfig},
+    /// };
+    ///
+    /// let scope = Scope::new("org-a").key("a1", Source::value("secret"));
+    /// let pool = KeyPool::builder().scope(scope).build()?;
+    /// let layer = KeyRotationLayer::new(pool).estimate(Estimator::new());
+    /// assert_eq!(layer.handle().learned(Some("m")).map(|learned| learned.kinds()), Some(0));
+    /// # Ok::<(), InvalidConfig>(())
+    /// ```
+    #[must_use]
+    pub fn estimate(mut self, estimator: Estimator) -> Self {
+        self.settings.estimator = Some(estimator);
         self.renewed()
     }
 

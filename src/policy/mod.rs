@@ -33,6 +33,7 @@ mod readings;
 mod retry;
 mod rng;
 mod shares;
+mod size;
 mod timestamp;
 mod token_bucket;
 
@@ -43,7 +44,7 @@ pub use self::{
     budget::{RetryBudget, Withdrawal},
     cost::{Cost, Unit},
     error::{CostTooLarge, InvalidConfig},
-    estimate::{AnswerKind, OutputEstimator},
+    estimate::{AnswerKind, Estimate, Estimator, Learned, Lesson, OutputEstimator},
     fair::Turns,
     learned_rate::LearnedRate,
     quota::{Quota, QuotaBuilder},
@@ -51,6 +52,7 @@ pub use self::{
     retry::{Attempts, Charge, Decision, Reason, RetryPolicy, RetryPolicyBuilder},
     rng::Rng,
     shares::{Shares, SharesBuilder},
+    size::CallSize,
     timestamp::Timestamp,
     token_bucket::{Reservation, TokenBucket},
 };

@@ -3,7 +3,7 @@ use std::{fmt, sync::Arc};
 use crate::{
     admit::{Admission, Joint, Limits, Resource, Slots, Tokens},
     clock,
-    policy::{Quota, Shares, Timestamp, Unit},
+    policy::{Estimator, Learned, Quota, Shares, Timestamp, Unit},
     snapshot::{ShareSnapshot, Snapshot},
 };
 
@@ -16,6 +16,8 @@ pub(super) struct Settings {
     pub(super) limits: Limits,
     pub(super) shares: Option<Shares>,
     pub(super) on_transition: Option<Arc<dyn Fn(Transition) + Send + Sync>>,
+    /// One that has learned nothing.
+    pub(super) estimator: Option<Estimator>,
 }
 
 /// As many calls may wait as a night's batch has workers, and a leak still shows in a day.
@@ -31,6 +33,7 @@ impl Default for Settings {
             },
             shares: None,
             on_transition: None,
+            estimator: None,
         }
     }
 }
@@ -47,7 +50,8 @@ impl Settings {
         quota: &Quota,
         since: Timestamp,
     ) -> Arc<Admission<Metered>> {
-        let metered = Joint(Tokens::new(quota, since), Slots::new(quota.max_in_flight()));
+        let tokens = Tokens::new(quota, since).estimate(self.estimator.clone());
+        let metered = Joint(tokens, Slots::new(quota.max_in_flight()));
         let on_transition = self.on_transition.clone();
         let callback = on_transition.map(|callback| -> Arc<dyn Fn(bool) + Send + Sync> {
             Arc::new(move |waits| {
@@ -127,6 +131,16 @@ impl RateLimitHandle {
     pub fn available(&self, unit: Unit) -> Option<i64> {
         self.admission
             .read(|metered, now| metered.0.bucket().available(unit, now))
+    }
+
+    /// What has been learned of the calls of this model; `None` if nothing is
+    /// [estimated](crate::rate_limit::RateLimitLayer::estimate).
+    #[must_use]
+    pub fn learned(&self, model: Option<&str>) -> Option<Learned> {
+        self.admission.read(|metered, _| {
+            let estimator = metered.0.estimator();
+            estimator.map(|estimator| estimator.learned(model))
+        })
     }
 
     /// Changes the quota, up or down, with callers queued: who can be served now is served at

@@ -12,7 +12,7 @@ use crate::{
     call::Noted,
     error::BoxError,
     outcome::Outcome,
-    policy::{Cost, Quota, Shares, Unit},
+    policy::{Cost, Estimator, Quota, Shares, Unit},
     protocol::{ClassFn, ClassifyFn, CostFn, DeadlineFn, Plain},
 };
 
@@ -132,6 +132,25 @@ impl<P> RateLimitLayer<P> {
     #[must_use]
     pub fn max_wait(mut self, wait: Duration) -> Self {
         self.settings.limits.max_wait = Some(wait);
+        self.renewed()
+    }
+
+    /// Reserves what `estimator` expects of a call, where the protocol tells its
+    /// [size](crate::protocol::Protocol::size), and lets it learn from the usage of complete answers.
+    /// What is reserved is settled by the real usage as ever. Default: a call costs what it says.
+    ///
+    /// ```
+    /// use tower_relay::{policy::{Estimator, Quota}, rate_limit::RateLimitLayer};
+    ///
+    /// let quota = Quota::builder().output_tokens_per_minute(80_000).build()?;
+    /// let layer = RateLimitLayer::new(quota).estimate(Estimator::new());
+    /// let learned = layer.handle().learned(Some("m")).expect("it estimates");
+    /// assert_eq!((learned.answers(), learned.input_ratio()), (0, None));
+    /// # Ok::<(), tower_relay::policy::InvalidConfig>(())
+    /// ```
+    #[must_use]
+    pub fn estimate(mut self, estimator: Estimator) -> Self {
+        self.settings.estimator = Some(estimator);
         self.renewed()
     }
 

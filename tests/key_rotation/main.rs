@@ -15,6 +15,7 @@ mod cancellation;
 mod contract;
 mod endpoint;
 mod errors;
+mod estimates;
 mod health;
 mod history;
 mod learned;

@@ -7,6 +7,7 @@ mod books;
 mod cancellation;
 mod contract;
 mod crowd;
+mod estimates;
 mod keyed;
 mod order;
 mod quotas;

@@ -20,7 +20,7 @@ use super::{
     queue::{Look, Queue},
     resource::{Claim, Joint, Resource, Spent},
     slots::Slots,
-    tokens::Tokens,
+    tokens::{Tokens, Wanted},
 };
 use crate::{
     outcome::{Outcome, Usage},
@@ -269,8 +269,8 @@ fn quota(burst: u64, max_in_flight: Option<usize>) -> Quota {
     builder.build().expect("valid")
 }
 
-fn cost(n: u64) -> Cost {
-    Cost::ZERO.input_tokens(n)
+fn cost(n: u64) -> Wanted {
+    Cost::ZERO.input_tokens(n).into()
 }
 
 fn left(tokens: &Tokens, now: u64) -> i64 {

@@ -6,7 +6,10 @@ use http_body_util::Full;
 use proptest::prelude::*;
 
 use super::*;
-use crate::{clock, policy::Unit};
+use crate::{
+    clock,
+    policy::{CallSize, Unit},
+};
 
 fn read(body: &str) -> Facts {
     let request = Request::post("/").body(Full::<Bytes>::from(body.to_owned()));
@@ -218,7 +221,7 @@ async fn the_deadline_and_the_word_on_repeats_travel_along() {
         (unknown, Idempotency::Unknown),
     ] {
         let facts = reader.read(&request);
-        let expected = Facts::new(cost(1, 1_024))
+        let expected = Facts::of_size(CallSize::new(1, 1_024))
             .deadline(instant)
             .idempotency(idempotency);
         assert_eq!(format!("{facts:?}"), format!("{expected:?}"));

@@ -228,9 +228,11 @@ impl Crew {
     }
 
     fn tick(&mut self) {
-        let waiting = self.sender.upstreams.iter().map(|upstream| {
-            upstream.stack.keys().snapshot().waiting()
-        });
+        let waiting = self
+            .sender
+            .upstreams
+            .iter()
+            .map(|upstream| upstream.stack.keys().snapshot().waiting());
         self.progress.tick(&self.books, waiting.sum());
         let troubles = self.troubles();
         for trouble in troubles.difference(&self.troubles) {
