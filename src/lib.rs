@@ -50,6 +50,7 @@
 //! | `retry` | `retry` | retries by verdict, hint, deadline and a success-funded budget |
 //! | `http` | `http` | what status codes, headers and bodies mean |
 //! | `provider` | `provider` | what is particular to language models: profiles, and the layer that reads responses |
+//! | `builder` | `builder` | the layers as methods of `tower::ServiceBuilder` |
 //! | `protocol`, `call`, `error`, `snapshot` | any layer | one strategy a layer, facts beside the request, refusals, totals |
 //! | `guide` | `http` and all layers | which limit for which server; what changes when layers are swapped |
 //! | `testing` | `test-util` | services to test layers with |
@@ -92,6 +93,8 @@ pub mod adaptive_concurrency;
     feature = "adaptive-concurrency"
 ))]
 mod admit;
+#[cfg(feature = "builder")]
+pub mod builder;
 #[cfg(feature = "_service")]
 pub mod call;
 #[cfg(feature = "circuit-breaker")]
