@@ -1,0 +1,12 @@
+//! The clients people use, behind the layers, against servers on loopback.
+#![cfg(all(feature = "stack", feature = "rate-limit"))]
+#![allow(
+    clippy::disallowed_methods,
+    reason = "tests against a real server run in real time"
+)]
+
+#[cfg(feature = "reqwest")]
+mod reqwest;
+#[cfg(feature = "reqwest")]
+mod reqwest_errors;
+mod support;
