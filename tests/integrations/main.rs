@@ -5,6 +5,9 @@
     reason = "tests against a real server run in real time"
 )]
 
+mod axum;
+#[cfg(feature = "hyper-util")]
+mod hyper;
 #[cfg(feature = "reqwest")]
 mod reqwest;
 #[cfg(feature = "reqwest")]
