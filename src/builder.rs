@@ -64,10 +64,13 @@ use tower::ServiceBuilder;
     feature = "circuit-breaker",
     feature = "adaptive-concurrency",
     feature = "retry",
-    feature = "provider"
+    feature = "provider",
+    feature = "async-openai"
 ))]
 use tower::layer::util::Stack;
 
+#[cfg(feature = "async-openai")]
+use crate::async_openai::AsyncOpenAiLayer;
 #[cfg(any(
     feature = "rate-limit",
     feature = "circuit-breaker",
@@ -100,6 +103,21 @@ use crate::{protocol::AssumeIdempotent, retry::RetryLayer};
 ///
 /// It is for that builder alone, so that methods may be added.
 pub trait ServiceBuilderExt<L>: sealed::Sealed + Sized {
+    /// Adds [`AsyncOpenAiLayer::new`], outermost of a stack for an `async-openai` client.
+    ///
+    /// ```
+    /// use tower::ServiceBuilder;
+    /// use tower_relay::{builder::ServiceBuilderExt, reqwest::ReqwestClient};
+    ///
+    /// let client = ReqwestClient::build(reqwest::Client::builder())?;
+    /// let service = ServiceBuilder::new().async_openai().service(client);
+    /// let openai = async_openai::Client::new().with_http_service(service);
+    /// # let _ = openai;
+    /// # Ok::<(), reqwest::Error>(())
+    /// ```
+    #[cfg(feature = "async-openai")]
+    fn async_openai(self) -> ServiceBuilder<Stack<AsyncOpenAiLayer, L>>;
+
     /// Adds [`http::stack`](crate::http::stack), the recommended order over a pool of keys.
     ///
     /// ```
@@ -406,6 +424,11 @@ pub trait ServiceBuilderExt<L>: sealed::Sealed + Sized {
 }
 
 impl<L> ServiceBuilderExt<L> for ServiceBuilder<L> {
+    #[cfg(feature = "async-openai")]
+    fn async_openai(self) -> ServiceBuilder<Stack<AsyncOpenAiLayer, L>> {
+        self.layer(AsyncOpenAiLayer::new())
+    }
+
     #[cfg(feature = "stack")]
     fn provider_stack(
         self,

@@ -50,7 +50,7 @@
 //! | `retry` | `retry` | retries by verdict, hint, deadline and a success-funded budget |
 //! | `http` | `http` | what status codes, headers and bodies mean |
 //! | `provider` | `provider` | what is particular to language models: profiles, and the layer that reads responses |
-//! | `reqwest` | `reqwest` | its client behind the layers |
+//! | `reqwest`, `async_openai` | `reqwest`, `async-openai` | these clients behind the layers |
 //! | `builder` | `builder` | the layers as methods of `tower::ServiceBuilder` |
 //! | `protocol`, `call`, `error`, `snapshot` | any layer | one strategy a layer, facts beside the request, refusals, totals |
 //! | `guide` | `http` and all layers | which limit for which server; what changes when layers are swapped |
@@ -95,6 +95,8 @@ pub mod adaptive_concurrency;
     feature = "adaptive-concurrency"
 ))]
 mod admit;
+#[cfg(feature = "async-openai")]
+pub mod async_openai;
 #[cfg(feature = "builder")]
 pub mod builder;
 #[cfg(feature = "_service")]

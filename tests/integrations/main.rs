@@ -5,6 +5,10 @@
     reason = "tests against a real server run in real time"
 )]
 
+#[cfg(feature = "async-openai")]
+mod async_openai;
+#[cfg(feature = "async-openai")]
+mod async_openai_errors;
 mod axum;
 #[cfg(feature = "hyper-util")]
 mod hyper;
