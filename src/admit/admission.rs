@@ -186,7 +186,7 @@ impl<R: Resource> Admission<R> {
     fn join(
         self: &Arc<Self>,
         queue: &mut Queue<R>,
-        ask: R::Ask,
+        mut ask: R::Ask,
         deadline: Option<Timestamp>,
         now: Timestamp,
         wake: &mut Vec<Waker>,
@@ -206,6 +206,11 @@ impl<R: Resource> Admission<R> {
             return Err(self.too_late(queue, expected, bound, now, now));
         }
         let waiting = queue.waiting();
+        let room = match waiting >= self.limits.max_waiting {
+            true => Duration::ZERO,
+            false => bound.since(now),
+        };
+        queue.resource.hurry(&mut ask, room);
         let (ticket, fallback) = queue.join(ask, expected, now);
         queue.pass(now, wake);
         // Those before it may wait for what this call does not need: what it has found for itself

@@ -238,10 +238,7 @@ impl<R: Resource> Queue<R> {
         now: Timestamp,
     ) -> (u32, Timestamp) {
         self.resource.joined(&ask);
-        let line = self.resource.line(&ask) as u32;
-        if self.lines.len() <= line as usize {
-            self.lines.resize(line as usize + 1, Line::EMPTY);
-        }
+        let line = self.with_line(self.resource.line(&ask));
         let Line {
             first,
             expected: before,
@@ -265,6 +262,14 @@ impl<R: Resource> Queue<R> {
         });
         self.link(ticket);
         (ticket, fallback)
+    }
+
+    /// Makes room for a line.
+    fn with_line(&mut self, line: usize) -> u32 {
+        if self.lines.len() <= line {
+            self.lines.resize(line + 1, Line::EMPTY);
+        }
+        line as u32
     }
 
     /// Serves all that can be served at `now`, and collects the wakers of those who must know:
@@ -458,10 +463,13 @@ impl<R: Resource> Queue<R> {
             let ask = self.resource.undo(grant, now);
             self.resource.joined(&ask);
             self.counts.admitted -= 1;
+            // A line may have been given up and another begun since.
+            recalled.push((ticket, self.resource.line(&ask)));
             waiter.stage = Stage::Waiting(Wait::new(ask, now));
-            recalled.push(ticket);
         }
-        for ticket in recalled {
+        for (ticket, line) in recalled {
+            let line = self.with_line(line);
+            taken(&mut self.places, ticket).line = line;
             self.link(ticket);
         }
         self.pass(now, wake);

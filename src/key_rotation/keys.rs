@@ -1,6 +1,9 @@
+use std::time::Duration;
+
 use super::{Key, KeyPool};
 use crate::{
     admit::{Claim, Joint, Limiter, Resource, Spent, Tokens},
+    clock,
     outcome::{Outcome, Verdict},
     policy::{
         Cost, Readings, Rng, Timestamp,
@@ -99,9 +102,18 @@ impl Pooled {
     }
 
     #[inline]
-    pub(super) fn ask(&mut self, model: Option<&str>, cost: Cost) -> PooledAsk {
-        let model = self.keys_mut().policy.resolve(model);
-        (Ask::new(model, cost), (cost, ()))
+    pub(super) fn ask(
+        &mut self,
+        model: Option<&str>,
+        cost: Cost,
+        affinity: Option<u64>,
+    ) -> PooledAsk {
+        let policy = &mut self.keys_mut().policy;
+        let mut ask = Ask::new(policy.resolve(model), cost);
+        if let Some(session) = affinity {
+            ask = policy.prefer(ask, session, clock::now_shared());
+        }
+        (ask, (cost, ()))
     }
 
     /// Tells the policy, and the limit of calls in flight, how a call went.
@@ -187,6 +199,10 @@ impl Resource for Pooled {
 
     fn line(&self, ask: &PooledAsk) -> usize {
         self.joint.line(ask)
+    }
+
+    fn hurry(&self, ask: &mut PooledAsk, room: Duration) {
+        self.joint.hurry(ask, room);
     }
 
     fn is_free(&self, ask: &PooledAsk, now: Timestamp) -> bool {
@@ -367,7 +383,11 @@ impl Resource for Keys {
 
     #[inline]
     fn line(&self, ask: &Ask) -> usize {
-        ask.line()
+        self.policy.line(ask)
+    }
+
+    fn hurry(&self, ask: &mut Ask, room: Duration) {
+        self.policy.hurry(ask, room);
     }
 
     #[inline]

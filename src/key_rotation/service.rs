@@ -64,9 +64,10 @@ where
         let deadline = self.protocol.deadline(&request).map(clock::timestamp);
         let cost = self.protocol.cost(&request);
         let model = self.protocol.model(&request);
+        let affinity = self.protocol.affinity(&request);
         let entry = self
             .admission
-            .enter(|pooled| pooled.ask(model, cost), deadline);
+            .enter(|pooled| pooled.ask(model, cost, affinity), deadline);
         ResponseFuture::new(entry, &mut self.inner, request, self.protocol.clone())
     }
 }

@@ -10,7 +10,10 @@ use tower::{Layer, Service};
 use tower_relay::{
     error::BoxError,
     key_rotation::{Key, KeyPool, KeyRotationLayer},
-    policy::{Quota, Unit, pool::Strategy},
+    policy::{
+        Quota, Unit,
+        pool::{Affinity, Strategy},
+    },
 };
 
 use crate::support::*;
@@ -55,20 +58,26 @@ fn a_call_admitted_at_once_allocates_nothing_plain_or_joint_whatever_the_choice(
         Strategy::LeastInFlight,
         Strategy::LeastRecentlyUsed,
     ] {
-        for is_joint in [false, true] {
+        for (is_joint, is_affine) in [(false, false), (true, false), (false, true), (true, true)] {
             let scopes = (0..10).map(|n| {
                 let keys = [format!("{n}a"), format!("{n}b")];
                 let scope = scope(&n.to_string(), &[&keys[0], &keys[1]]).quota(large());
                 scope.quota_for(["m-*"], large())
             });
             let builder = scopes.fold(KeyPool::builder(), |builder, scope| builder.scope(scope));
-            let pool = builder.strategy(strategy).build().expect("it is valid");
+            let builder = builder.strategy(strategy);
+            let builder = match is_affine {
+                true => builder.affinity(Affinity::new()),
+                false => builder,
+            };
+            let pool = builder.build().expect("it is valid");
             let mut layer = KeyRotationLayer::new(pool);
             if is_joint {
                 layer = layer.rate_limit(large()).concurrency(Fixed::of(100));
             }
             let layer = layer
                 .model(|n: &u32| Some(if n % 2 == 0 { "m-1" } else { "other" }))
+                .affinity(|n: &u32| Some(u64::from(n % 50)))
                 .authorize(|n: &mut u32, key: &Key| *n += key.prepared(|_| 1_u32));
             let mut service = layer.layer(Quiet);
             // The first calls learn the models and prepare the keys.
@@ -80,7 +89,10 @@ fn a_call_admitted_at_once_allocates_nothing_plain_or_joint_whatever_the_choice(
                     assert!(poll_once(service.call(n)).is_ready());
                 }
             });
-            assert_eq!(count.count_total, 0, "{strategy:?}, joint: {is_joint}");
+            assert_eq!(
+                count.count_total, 0,
+                "{strategy:?}, joint: {is_joint}, affine: {is_affine}"
+            );
             assert_idle(&layer.handle());
         }
     }
