@@ -4,6 +4,7 @@
 //! Every run is decided by its seed. `cargo run --release -p simulator -- --help` tells the rest.
 
 mod accuracy;
+mod affinity;
 mod chance;
 mod contender;
 mod controller;
@@ -61,6 +62,7 @@ struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Command {
     Accuracy(accuracy::Arguments),
+    Affinity(affinity::Arguments),
 }
 
 impl Arguments {
@@ -104,6 +106,7 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let outcome = match &arguments.command {
         Some(Command::Accuracy(arguments)) => accuracy::run(arguments),
+        Some(Command::Affinity(arguments)) => affinity::run(arguments),
         None => run(&arguments),
     };
     match outcome {
