@@ -174,7 +174,7 @@ impl Affinity {
     /// What a key may have of its scope's mean. Both exceed their means, and a session that changes
     /// its key alone loses nothing that its scope has cached.
     fn most_of_key(&self, mean: u64, keys: u64) -> u64 {
-        self.part_of_excess(mean, 2).max(load::ALLOWANCE / keys)
+        self.part_of_excess(mean, 3).max(load::ALLOWANCE / keys)
     }
 
     fn most_placed_key(&self, mean: u64, keys: u64) -> u64 {

@@ -59,7 +59,7 @@ impl Pool {
                 let added = known.load.at(turn);
                 let other = self.choose_key(preference.session, scope, view, added, turn);
                 let [from, to] = [key, other].map(|key| self.keys[key as usize].load.at(turn));
-                let is_better = to.saturating_add(added).saturating_add(from / 16) < from;
+                let is_better = to.saturating_add(added).saturating_add(from / 8) < from;
                 if is_better { other } else { key }
             }
             None => {

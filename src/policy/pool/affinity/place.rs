@@ -135,10 +135,12 @@ impl Pool {
             return;
         }
         let mean = self.mean_load(self.models.get(ask.model).view, now);
-        let margin = self
-            .sticky
-            .as_ref()
-            .map_or(0, |sticky| sticky.config.margin(mean));
+        let margin = self.sticky.as_ref().map_or(0, |sticky| {
+            sticky
+                .config
+                .margin(mean)
+                .saturating_add(known.load.at(turn(now)))
+        });
         if self.evens(number, to, margin, ask, now) {
             self.settle(number, to, ask, now);
         }
