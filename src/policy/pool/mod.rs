@@ -73,7 +73,7 @@
 //! A queue drives the pool in passes over its waiters, in order of arrival. Each waiter
 //! [claims](Pool::claim) the scope that serves it soonest, and later ones see the rest (who waits
 //! for a key or for credit alone claims it for its own line, for others can use another key); the
-//! waiters of one [line](Ask::line), which is one model, can be served by the same keys, so a
+//! waiters of one [line](Pool::line), which is one model, and one scope if they prefer it, can be served by the same keys, so a
 //! line is closed by its first waiter that finds nothing. What is ready is [taken](Pool::take)
 //! at once. Whoever is admitted holds one [`Pick`], which gives everything back exactly once.
 //!
