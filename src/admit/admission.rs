@@ -211,7 +211,7 @@ impl<R: Resource> Admission<R> {
     fn join(
         self: &Arc<Self>,
         queue: &mut Queue<R>,
-        ask: R::Ask,
+        mut ask: R::Ask,
         class: usize,
         deadline: Option<Timestamp>,
         now: Timestamp,
@@ -234,6 +234,11 @@ impl<R: Resource> Admission<R> {
             return Err(self.too_late(queue, expected, bound, now, now));
         }
         let (waiting, has_room) = (queue.waiting(), queue.has_room(class, max_waiting));
+        let room = match has_room {
+            true => bound.since(now),
+            false => Duration::ZERO,
+        };
+        queue.resource.hurry(&mut ask, room);
         let (ticket, fallback) = queue.join(ask, class, expected, now);
         queue.pass(now, wake);
         // Those before it may wait for what this call does not need: what it has found for itself

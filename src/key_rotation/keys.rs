@@ -1,6 +1,9 @@
+use std::time::Duration;
+
 use super::{Key, KeyPool};
 use crate::{
     admit::{Claim, Joint, Limiter, Resource, Spent, Tokens, nanos},
+    clock,
     outcome::{Outcome, Verdict},
     policy::{
         CallSize, Cost, Part, Readings, Rng, Timestamp,
@@ -104,12 +107,18 @@ impl Pooled {
         model: Option<&str>,
         cost: Cost,
         size: Option<CallSize>,
+        affinity: Option<u64>,
     ) -> PooledAsk {
         let Joint(keys, Joint(tokens, _)) = &mut self.joint;
-        let id = keys.policy.resolve(model);
-        let fits = |cost: &Cost| keys.policy.admits(&Ask::new(id, *cost));
+        let policy = &mut keys.policy;
+        let id = policy.resolve(model);
+        let fits = |cost: &Cost| policy.admits(&Ask::new(id, *cost));
         let wanted = tokens.want(model, cost, size, fits);
-        (Ask::new(id, wanted.cost), (wanted, ()))
+        let mut ask = Ask::new(id, wanted.cost);
+        if let Some(session) = affinity {
+            ask = policy.prefer(ask, session, clock::now_shared());
+        }
+        (ask, (wanted, ()))
     }
 
     /// Tells the policy, and the limit of calls in flight, how a call went.
@@ -195,6 +204,10 @@ impl Resource for Pooled {
 
     fn line(&self, ask: &PooledAsk) -> usize {
         self.joint.line(ask)
+    }
+
+    fn hurry(&self, ask: &mut PooledAsk, room: Duration) {
+        self.joint.hurry(ask, room);
     }
 
     fn is_free(&self, ask: &PooledAsk, now: Timestamp) -> bool {
@@ -384,7 +397,11 @@ impl Resource for Keys {
 
     #[inline]
     fn line(&self, ask: &Ask) -> usize {
-        ask.line()
+        self.policy.line(ask)
+    }
+
+    fn hurry(&self, ask: &mut Ask, room: Duration) {
+        self.policy.hurry(ask, room);
     }
 
     #[inline]

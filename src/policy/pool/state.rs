@@ -9,7 +9,7 @@ use crate::{
     policy::{Cost, Quota, Timestamp, TokenBucket, breaker::Breaker},
 };
 
-use super::{ModelId, Strategy, ring::Ring};
+use super::{ModelId, Strategy, affinity::Load, models::Waiting, ring::Ring};
 
 /// What the provider meters as one.
 #[derive(Clone, Debug)]
@@ -32,6 +32,8 @@ pub(super) struct Scope {
     pub(super) trials: Vec<u32>,
     pub(super) in_flight: usize,
     pub(super) totals: Totals,
+    /// Of its keys together.
+    pub(super) load: Load,
 }
 
 /// Whether a scope's account can pay.
@@ -68,6 +70,9 @@ pub(super) struct Key {
     pub(super) denied: Vec<ModelId>,
     pub(super) in_flight: usize,
     pub(super) totals: Totals,
+    /// Of its name.
+    pub(super) hash: u64,
+    pub(super) load: Load,
 }
 
 /// Whether a key is in use, and why not.
@@ -99,7 +104,13 @@ pub(super) enum Trial {
 #[derive(Clone, Debug)]
 pub(super) struct Lane {
     pub(super) scope: u32,
+    /// Of its scope's name.
+    pub(super) hash: u64,
+    /// No other lane has or had it.
+    pub(super) serial: u32,
     pub(super) is_removed: bool,
+    /// Whether its number is free for another.
+    pub(super) is_unused: bool,
     pub(super) quota: Option<Quota>,
     pub(super) bucket: Option<TokenBucket>,
     /// `usize::MAX` is no limit.
@@ -125,6 +136,20 @@ pub(super) struct Lane {
     /// Whether it is claimed for the calls of all views.
     pub(super) is_claimed: bool,
     pub(super) seats: Vec<Seat>,
+    /// What sessions ask of it.
+    pub(super) load: Load,
+    /// Those who wait for it and nothing else, all together and by model.
+    pub(super) waiting: Waiting,
+    pub(super) lines: Vec<Line>,
+}
+
+/// Those who wait for one lane and are of one model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Line {
+    pub(super) model: ModelId,
+    /// Its number as a line of the queue.
+    pub(super) number: usize,
+    pub(super) calls: usize,
 }
 
 /// Where a lane stands in a view.
@@ -165,7 +190,10 @@ impl Lane {
     pub(super) fn new(scope: u32, quota: Option<&Quota>, now: Timestamp) -> Self {
         let mut lane = Self {
             scope,
+            hash: 0,
+            serial: 0,
             is_removed: false,
+            is_unused: false,
             quota: None,
             bucket: None,
             most: usize::MAX,
@@ -183,6 +211,9 @@ impl Lane {
             last_used: 0,
             is_claimed: false,
             seats: Vec::new(),
+            load: Load::default(),
+            waiting: Waiting::default(),
+            lines: Vec::new(),
         };
         lane.set_quota(quota, now);
         lane
@@ -201,6 +232,11 @@ impl Lane {
         if was_full {
             self.free_since = now;
         }
+    }
+
+    /// Whether somebody waits for it and nothing else.
+    pub(super) const fn is_wanted(&self) -> bool {
+        self.waiting.calls > 0
     }
 
     #[inline]
