@@ -113,6 +113,12 @@ pub mod guide;
 pub mod http;
 #[cfg(feature = "key-rotation")]
 pub mod key_rotation;
+#[cfg(all(feature = "_service", feature = "tracing"))]
+mod log;
+#[cfg(feature = "metrics")]
+pub mod metrics;
+#[cfg(all(feature = "_service", any(feature = "tracing", feature = "metrics")))]
+pub mod observe;
 #[cfg(feature = "_service")]
 pub mod protocol;
 #[cfg(feature = "provider")]

@@ -37,6 +37,47 @@ pub enum Verdict {
 }
 
 impl Verdict {
+    /// All verdicts.
+    pub const ALL: &[Self] = &[
+        Self::Success,
+        Self::Throttled,
+        Self::Exhausted,
+        Self::RampLimit,
+        Self::KeyRejected,
+        Self::ModelDenied,
+        Self::Region,
+        Self::Overloaded,
+        Self::ServerFault,
+        Self::CallerFault,
+        Self::Cancelled,
+        Self::RefusedLocally,
+    ];
+
+    /// The name that logs, metrics and status pages show, in snake case: `error.type`.
+    ///
+    /// ```
+    /// use tower_relay::outcome::Verdict;
+    ///
+    /// assert_eq!(Verdict::RampLimit.name(), "ramp_limit");
+    /// ```
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Success => "success",
+            Self::Throttled => "throttled",
+            Self::Exhausted => "exhausted",
+            Self::RampLimit => "ramp_limit",
+            Self::KeyRejected => "key_rejected",
+            Self::ModelDenied => "model_denied",
+            Self::Region => "region",
+            Self::Overloaded => "overloaded",
+            Self::ServerFault => "server_fault",
+            Self::CallerFault => "caller_fault",
+            Self::Cancelled => "cancelled",
+            Self::RefusedLocally => "refused_locally",
+        }
+    }
+
     /// Whether a key, its scope or its access to a model is to blame.
     #[inline]
     pub(crate) const fn concerns_keys(self) -> bool {

@@ -1,7 +1,7 @@
 use std::{fmt, num::NonZeroUsize, sync::Arc};
 
 use crate::{
-    admit::{Admission, Algorithm, Limiter, Limits},
+    admit::{Admission, Algorithm, Limiter, Limits, OnWait},
     policy::{
         Quota,
         limit::{Change, LimitAlgorithm},
@@ -16,6 +16,7 @@ pub(super) struct Settings {
     /// Makes an algorithm that has learned nothing yet.
     pub(super) algorithm: Arc<dyn Fn() -> Algorithm + Send + Sync>,
     pub(super) on_change: Option<OnChange>,
+    pub(super) on_wait: Option<OnWait>,
 }
 
 type OnChange = Arc<dyn Fn(&Change) + Send + Sync>;
@@ -33,6 +34,7 @@ impl Settings {
             },
             algorithm: Arc::new(move || Box::new(algorithm.clone())),
             on_change: None,
+            on_wait: None,
         }
     }
 
@@ -42,6 +44,7 @@ impl Settings {
         let on_change = self.on_change.clone();
         // Places have no rate, so nothing is made up for.
         let admission = Admission::new(limiter, Quota::DEFAULT_SLACK, self.limits);
+        let admission = admission.on_wait(self.on_wait.clone());
         Arc::new(admission.on_notice(Arc::new(move |change| {
             note(&change);
             if let Some(callback) = &on_change {
@@ -57,7 +60,7 @@ fn note(change: &Change) {
         layer = "adaptive concurrency",
         from = change.from(),
         to = change.to(),
-        reason = ?change.reason(),
+        reason = change.reason().name(),
         "the limit has changed"
     );
     #[cfg(not(feature = "tracing"))]

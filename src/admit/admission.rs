@@ -42,12 +42,16 @@ pub(crate) type OnWaiting = Arc<dyn Fn(bool) + Send + Sync>;
 /// Called outside the lock with each change of state that the resource tells.
 pub(crate) type OnNotice<N> = Arc<dyn Fn(N) + Send + Sync>;
 
+/// Called outside the lock with the time that each call has waited, once it is admitted.
+pub(crate) type OnWait = Arc<dyn Fn(Duration) + Send + Sync>;
+
 /// A queue over a resource, shared by all clones of a service.
 pub(crate) struct Admission<R: Resource> {
     queue: Mutex<Queue<R>>,
     ended: Ended,
     limits: Limits,
     on_waiting: Option<OnWaiting>,
+    on_wait: Option<OnWait>,
     on_notice: Option<OnNotice<R::Notice>>,
 }
 
@@ -109,12 +113,18 @@ impl<R: Resource> Admission<R> {
             ended: Ended::default(),
             limits,
             on_waiting: None,
+            on_wait: None,
             on_notice: None,
         }
     }
 
     pub(crate) fn on_waiting(mut self, callback: Option<OnWaiting>) -> Self {
         self.on_waiting = callback;
+        self
+    }
+
+    pub(crate) fn on_wait(mut self, callback: Option<OnWait>) -> Self {
+        self.on_wait = callback;
         self
     }
 
@@ -402,7 +412,11 @@ impl<R: Resource> Waiting<R> {
             let now = clock::now();
             let alarm = match self.look(now, cx.waker()) {
                 Sight::Admitted(held) => {
-                    note_wait(self.admission.limits.layer, now.since(self.entered));
+                    let wait = now.since(self.entered);
+                    note_wait(self.admission.limits.layer, wait);
+                    if let Some(callback) = &self.admission.on_wait {
+                        callback(wait);
+                    }
                     return Poll::Ready(Ok(held));
                 }
                 Sight::Refused(rejected) => return Poll::Ready(Err(rejected)),

@@ -50,7 +50,7 @@ pub(crate) use self::resource::Claim;
 #[cfg(feature = "rate-limit")]
 pub(crate) use self::slots::Slots;
 pub(crate) use self::{
-    admission::{Admission, Entry, Held, Limits, Stats, Waiting},
+    admission::{Admission, Entry, Held, Limits, OnWait, Stats, Waiting},
     future::{CallFuture, Conduct, Permit},
     resource::{Joint, Resource, Spent},
     tokens::Tokens,

@@ -124,6 +124,16 @@ impl Spent {
         matches!(self, Self::Exactly(usage) | Self::AtLeast(usage) if usage == Usage::UNKNOWN)
     }
 
+    /// What the answer said, if it said anything.
+    #[cfg(feature = "key-rotation")]
+    #[inline]
+    pub(crate) fn told(self) -> Option<Usage> {
+        match self {
+            Self::Exactly(usage) | Self::AtLeast(usage) if usage != Usage::UNKNOWN => Some(usage),
+            _ => None,
+        }
+    }
+
     /// What it is of `reserved`: the tokens that were reported in place of the estimate.
     pub(crate) fn of(self, reserved: &Cost) -> Cost {
         let known = |usage: Usage| {

@@ -423,6 +423,9 @@ impl Resource for Keys {
         if let Some(outcome) = news {
             let _absorbed = self.report(&mut grant, outcome, now);
         }
+        if let Some(usage) = spent.told() {
+            self.policy.count_usage(&grant.pick, &usage);
+        }
         let reserved = grant.pick.ask().cost();
         let settlement = match spent {
             Spent::Nothing => Settlement::Unsent,

@@ -321,8 +321,8 @@ impl Reading {
         if !std::mem::replace(told, true) {
             tracing::debug!(
                 layer = "provider",
-                verdict = ?failure.verdict(),
-                hint = ?failure.hint(),
+                "error.type" = failure.verdict().name(),
+                retry_after = crate::log::retry_after(&failure),
                 "an answer failed after its head"
             );
         }

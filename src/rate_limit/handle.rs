@@ -1,7 +1,7 @@
 use std::{fmt, sync::Arc};
 
 use crate::{
-    admit::{Admission, Joint, Limits, Resource, Slots, Tokens},
+    admit::{Admission, Joint, Limits, OnWait, Resource, Slots, Tokens},
     clock,
     policy::{Quota, Timestamp, Unit},
     snapshot::Snapshot,
@@ -15,6 +15,7 @@ pub(super) type Metered = Joint<Tokens, Slots>;
 pub(super) struct Settings {
     pub(super) limits: Limits,
     pub(super) on_transition: Option<Arc<dyn Fn(Transition) + Send + Sync>>,
+    pub(super) on_wait: Option<OnWait>,
 }
 
 /// As many calls may wait as a night's batch has workers, and a leak still shows in a day.
@@ -29,6 +30,7 @@ impl Default for Settings {
                 max_wait: None,
             },
             on_transition: None,
+            on_wait: None,
         }
     }
 }
@@ -57,7 +59,7 @@ impl Settings {
             })
         });
         let admission = Admission::new(metered, quota.slack(), self.limits);
-        Arc::new(admission.on_waiting(callback))
+        Arc::new(admission.on_waiting(callback).on_wait(self.on_wait.clone()))
     }
 }
 
@@ -106,6 +108,18 @@ impl RateLimitHandle {
     pub fn available(&self, unit: Unit) -> Option<i64> {
         self.admission
             .read(|metered, now| metered.0.bucket().available(unit, now))
+    }
+
+    #[cfg(feature = "metrics")]
+    pub(crate) fn remaining(&self) -> Vec<(Unit, i64)> {
+        self.admission
+            .read(|metered, now| metered.0.bucket().remaining(now))
+    }
+
+    #[cfg(feature = "metrics")]
+    pub(crate) fn max_in_flight(&self) -> Option<usize> {
+        let limit = self.admission.read(|metered, _| metered.1.limit());
+        (limit < usize::MAX).then_some(limit)
     }
 
     /// Changes the quota, up or down, with callers queued: who can be served now is served at
