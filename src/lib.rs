@@ -51,12 +51,15 @@
 //! | `http` | `http` | what status codes, headers and bodies mean |
 //! | `provider` | `provider` | what is particular to language models: profiles, and the layer that reads responses |
 //! | `protocol`, `call`, `error`, `snapshot` | any layer | one strategy a layer, facts beside the request, refusals, totals |
-//! | `guide` | `http` and all layers | which limit for which server; what changes when layers are swapped |
+//! | `observe` | `tracing` or `metrics` | a span and histograms of whole calls |
+//! | `metrics` | `metrics` | what the handles of layers publish |
+//! | `guide` | `http` and all layers | which limit for which server; what changes when layers are swapped; all events and metrics |
 //! | `testing` | `test-util` | services to test layers with |
 //!
 //! The feature `stack` adds `http::stack`, the recommended order in one layer.
 //! `full` is all but `test-util`; `hyper-util` recognises its client's failures to connect; `tracing`
-//! logs refusals and retries. Features only add.
+//! logs changes of state, refusals and retries. Features only add. All events, fields, metrics and
+//! labels are in one table, `guide::observability`.
 //!
 //! # Order
 //!

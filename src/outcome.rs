@@ -292,6 +292,8 @@ pub enum Completeness {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Ending {
     usage: Usage,
+    /// None if it is the usage.
+    reported: Option<Usage>,
     completeness: Completeness,
     failure: Option<Outcome>,
 }
@@ -300,6 +302,7 @@ impl Ending {
     /// Nothing is known: what a body that does not report says.
     pub const UNKNOWN: Self = Self {
         usage: Usage::UNKNOWN,
+        reported: None,
         completeness: Completeness::Partial,
         failure: None,
     };
@@ -309,6 +312,7 @@ impl Ending {
     pub const fn complete(usage: Usage) -> Self {
         Self {
             usage,
+            reported: None,
             completeness: Completeness::Complete,
             failure: None,
         }
@@ -319,6 +323,7 @@ impl Ending {
     pub const fn partial(usage: Usage) -> Self {
         Self {
             usage,
+            reported: None,
             completeness: Completeness::Partial,
             failure: None,
         }
@@ -331,10 +336,36 @@ impl Ending {
         self
     }
 
-    /// The tokens used, as far as they were seen.
+    /// This ending with the tokens that the answer itself reported, where a quota is charged for
+    /// others: for what was reserved, without what came from a cache, or for several each.
+    ///
+    /// ```
+    /// use tower_relay::outcome::{Ending, Usage};
+    ///
+    /// let reported = Usage::UNKNOWN.input_tokens(900).output_tokens(40);
+    /// let ending = Ending::complete(Usage::UNKNOWN).reporting(reported);
+    /// assert_eq!((ending.usage(), ending.reported()), (Usage::UNKNOWN, reported));
+    /// ```
+    #[must_use]
+    pub const fn reporting(mut self, reported: Usage) -> Self {
+        self.reported = Some(reported);
+        self
+    }
+
+    /// The tokens that a quota is charged for, as far as they were seen.
     #[must_use]
     pub const fn usage(&self) -> Usage {
         self.usage
+    }
+
+    /// The tokens that the answer reported, as far as they were seen: all of its input, cached or
+    /// not. The [`usage`](Self::usage) where nobody tells them apart.
+    #[must_use]
+    pub const fn reported(&self) -> Usage {
+        match self.reported {
+            Some(reported) => reported,
+            None => self.usage,
+        }
     }
 
     /// Whether the answer came to its end.

@@ -19,7 +19,7 @@ use super::{
 use crate::{
     clock,
     error::{QueueFull, Rejected, TooLate},
-    outcome::{Outcome, Verdict},
+    outcome::{Outcome, Usage, Verdict},
     policy::Timestamp,
 };
 
@@ -609,6 +609,17 @@ impl<R: Resource> Held<R> {
     /// Releases everything, once. A call that ended in an `outcome` is completed.
     #[inline]
     pub(crate) fn finish(&mut self, spent: Spent, outcome: Option<&Outcome>) {
+        self.finish_with(spent, &Usage::UNKNOWN, outcome);
+    }
+
+    /// The same, with what the answer said that it used.
+    #[inline]
+    pub(crate) fn finish_with(
+        &mut self,
+        spent: Spent,
+        reported: &Usage,
+        outcome: Option<&Outcome>,
+    ) {
         let Some(grant) = self.grant.take() else {
             return;
         };
@@ -617,11 +628,11 @@ impl<R: Resource> Held<R> {
             self.admission.ended.count(is_success);
             return;
         }
-        self.release(grant, spent, outcome);
+        self.release(grant, spent, reported, outcome);
     }
 
     #[inline]
-    fn release(&self, grant: R::Grant, spent: Spent, outcome: Option<&Outcome>) {
+    fn release(&self, grant: R::Grant, spent: Spent, reported: &Usage, outcome: Option<&Outcome>) {
         let is_news = outcome.is_some_and(|outcome| !outcome.is_success());
         let is_plain = !self.is_timed && !is_news && spent.is_as_reserved();
         if is_plain && R::is_timeless(&grant) {
@@ -631,6 +642,7 @@ impl<R: Resource> Held<R> {
                 // the admission is as good as this one, and need not be read.
                 queue.counts.ended.count(outcome.map(Outcome::is_success));
                 let resource = &mut queue.resource;
+                resource.count_usage(&grant, reported);
                 resource.release(grant, spent, outcome, self.since);
                 if resource.has_notice() {
                     drop(queue);
@@ -639,11 +651,17 @@ impl<R: Resource> Held<R> {
                 return;
             }
         }
-        self.release_and_serve(grant, spent, outcome);
+        self.release_and_serve(grant, spent, reported, outcome);
     }
 
     #[inline(never)]
-    fn release_and_serve(&self, grant: R::Grant, spent: Spent, outcome: Option<&Outcome>) {
+    fn release_and_serve(
+        &self,
+        grant: R::Grant,
+        spent: Spent,
+        reported: &Usage,
+        outcome: Option<&Outcome>,
+    ) {
         let now = clock::now();
         self.admission.with(|queue, wake| {
             if self.is_timed {
@@ -651,6 +669,7 @@ impl<R: Resource> Held<R> {
             }
             // First, because an algorithm may be a user's, which may panic.
             queue.counts.ended.count(outcome.map(Outcome::is_success));
+            queue.resource.count_usage(&grant, reported);
             queue.resource.release(grant, spent, outcome, now);
             queue.pass(now, wake);
         });

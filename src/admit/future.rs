@@ -392,6 +392,7 @@ impl<R: Resource> Permit<R> {
             (Some(Verdict::Success) | None, Some(failure)) => failure,
             (verdict, _) => Outcome::new(verdict.unwrap_or(Verdict::Success)),
         };
-        self.held.finish(spent, Some(&outcome));
+        self.held
+            .finish_with(spent, &ending.reported(), Some(&outcome));
     }
 }

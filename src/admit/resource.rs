@@ -55,6 +55,12 @@ pub(crate) trait Resource {
         true
     }
 
+    /// Hears what the answer of a call said that it used, before [`release`](Self::release).
+    #[inline]
+    fn count_usage(&mut self, grant: &Self::Grant, reported: &Usage) {
+        let _ = (grant, reported);
+    }
+
     /// Returns the grant of a call that ended in `outcome`, if anybody knows.
     fn release(
         &mut self,
@@ -122,16 +128,6 @@ impl Spent {
     #[inline]
     pub(crate) fn is_as_reserved(self) -> bool {
         matches!(self, Self::Exactly(usage) | Self::AtLeast(usage) if usage == Usage::UNKNOWN)
-    }
-
-    /// What the answer said, if it said anything.
-    #[cfg(feature = "key-rotation")]
-    #[inline]
-    pub(crate) fn told(self) -> Option<Usage> {
-        match self {
-            Self::Exactly(usage) | Self::AtLeast(usage) if usage != Usage::UNKNOWN => Some(usage),
-            _ => None,
-        }
     }
 
     /// What it is of `reserved`: the tokens that were reported in place of the estimate.

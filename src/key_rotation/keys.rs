@@ -1,7 +1,7 @@
 use super::{Key, KeyPool};
 use crate::{
     admit::{Claim, Joint, Limiter, Resource, Spent, Tokens},
-    outcome::{Outcome, Verdict},
+    outcome::{Outcome, Usage, Verdict},
     policy::{
         Cost, Readings, Rng, Timestamp,
         pool::{
@@ -226,6 +226,13 @@ impl Resource for Pooled {
     }
 
     #[inline]
+    fn count_usage(&mut self, picked: &Picked, reported: &Usage) {
+        if let Place::Taken((key, _)) = &self.taken[picked.place as usize] {
+            self.joint.0.policy.count_usage(&key.pick, reported);
+        }
+    }
+
+    #[inline]
     fn release(&mut self, picked: Picked, spent: Spent, outcome: Option<&Outcome>, now: Timestamp) {
         let grant = self.vacate(&picked);
         self.joint.release(grant, spent, outcome, now);
@@ -422,9 +429,6 @@ impl Resource for Keys {
         let news = outcome.filter(|outcome| grant.reported != Some(outcome.verdict()));
         if let Some(outcome) = news {
             let _absorbed = self.report(&mut grant, outcome, now);
-        }
-        if let Some(usage) = spent.told() {
-            self.policy.count_usage(&grant.pick, &usage);
         }
         let reserved = grant.pick.ask().cost();
         let settlement = match spent {

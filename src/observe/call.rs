@@ -161,7 +161,7 @@ impl Guard for Watch {
             (Some(Verdict::Success) | None, Some(failure)) => failure.verdict(),
             (verdict, _) => verdict.unwrap_or(Verdict::Success),
         };
-        self.tell(verdict, ending.usage());
+        self.tell(verdict, ending.reported());
     }
 }
 

@@ -285,17 +285,21 @@ impl Reading {
 
     fn ending(&self) -> Ending {
         let (ending, end) = match self {
-            Self::Failure(charged) => return Ending::complete(*charged),
+            Self::Failure(charged) => {
+                return Ending::complete(*charged).reporting(Usage::UNKNOWN);
+            }
             Self::Opaque(End::Clean) => return Ending::complete(Usage::UNKNOWN),
             Self::Opaque(end) => (Ending::UNKNOWN, *end),
             Self::Answer { reader, end, .. } => {
                 let answer = reader.answer();
                 let charging = reader.profile().charging_rule();
-                let usage = charging.settle(&answer.usage());
+                let used = answer.usage();
+                let usage = charging.settle(&used);
                 let ending = match answer.completeness() {
                     Completeness::Complete => Ending::complete(usage),
                     _ => Ending::partial(usage),
                 };
+                let ending = ending.reporting(charging.reported(&used));
                 match answer.failure() {
                     Some(failure) => return ending.failed(failure),
                     None => (ending, *end),

@@ -156,13 +156,13 @@ impl Totals {
         self.counts[verdict as usize]
     }
 
-    /// Input tokens that answers said they were charged for.
+    /// Input tokens that answers reported, cached or not.
     #[must_use]
     pub const fn input_tokens(&self) -> u64 {
         self.input_tokens
     }
 
-    /// Output tokens that answers said they took, those of answers that broke off as far as they
+    /// Output tokens that answers reported, those of answers that broke off as far as they
     /// were seen.
     #[must_use]
     pub const fn output_tokens(&self) -> u64 {
