@@ -347,8 +347,8 @@ impl Ending {
     /// assert_eq!((ending.usage(), ending.reported()), (Usage::UNKNOWN, reported));
     /// ```
     #[must_use]
-    pub const fn reporting(mut self, reported: Usage) -> Self {
-        self.reported = Some(reported);
+    pub fn reporting(mut self, reported: Usage) -> Self {
+        self.reported = (reported != self.usage).then_some(reported);
         self
     }
 

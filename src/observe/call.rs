@@ -161,7 +161,12 @@ impl Guard for Watch {
             (Some(Verdict::Success) | None, Some(failure)) => failure.verdict(),
             (verdict, _) => verdict.unwrap_or(Verdict::Success),
         };
-        self.tell(verdict, ending.reported());
+        // A failure reports what is charged for it, which is no word of the server's.
+        let reported = match self.verdict {
+            Some(Verdict::Success) | None => ending.reported(),
+            Some(_) => Usage::UNKNOWN,
+        };
+        self.tell(verdict, reported);
     }
 }
 

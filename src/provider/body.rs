@@ -285,9 +285,7 @@ impl Reading {
 
     fn ending(&self) -> Ending {
         let (ending, end) = match self {
-            Self::Failure(charged) => {
-                return Ending::complete(*charged).reporting(Usage::UNKNOWN);
-            }
+            Self::Failure(charged) => return Ending::complete(*charged),
             Self::Opaque(End::Clean) => return Ending::complete(Usage::UNKNOWN),
             Self::Opaque(end) => (Ending::UNKNOWN, *end),
             Self::Answer { reader, end, .. } => {

@@ -9,6 +9,7 @@ mod client;
 mod config;
 mod gateway;
 mod headers;
+mod metrics;
 mod paths;
 mod pretend;
 mod providers;

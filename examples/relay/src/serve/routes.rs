@@ -5,12 +5,15 @@ use std::{
     sync::{Arc, PoisonError, RwLock},
 };
 
+use http::Response;
+
 use super::{
     client::{HttpClient, client},
     config::Config,
+    metrics,
     paths::{Fit, Pattern},
     status::Status,
-    upstream::Upstream,
+    upstream::{Body, Upstream},
 };
 
 /// What is served now; a reload puts others in its place.
@@ -23,6 +26,7 @@ type Upstreams = Arc<[Arc<Upstream>]>;
 
 impl Routes {
     pub(super) fn new(config: Config) -> Self {
+        metrics::install();
         let client = client();
         let upstreams = config.upstreams.into_iter();
         let upstreams = upstreams.map(|config| Arc::new(Upstream::new(config, &client)));
@@ -89,6 +93,14 @@ impl Routes {
         Status {
             upstreams: upstreams.iter().map(|upstream| upstream.status()).collect(),
         }
+    }
+
+    /// All that can be counted, as Prometheus reads it.
+    pub(super) fn metrics(&self) -> Response<Body> {
+        for upstream in &*self.now() {
+            upstream.publish();
+        }
+        metrics::answer()
     }
 
     fn now(&self) -> Upstreams {

@@ -19,6 +19,8 @@ use tower_relay::{
     error::{BoxError, Rejected},
     http::{Reported, classify_error, classify_head},
     key_rotation::{KeyPool, KeyRotationHandle, KeyRotationLayer},
+    metrics::waits,
+    observe::ObserveLayer,
     outcome::{Idempotency, Outcome, Verdict},
     policy::{
         Cost,
@@ -27,7 +29,7 @@ use tower_relay::{
     },
     protocol::timestamp,
     provider::{JsonFacts, ProviderLayer},
-    retry::RetryLayer,
+    retry::{RetryHandle, RetryLayer},
 };
 
 use crate::complain;
@@ -35,6 +37,7 @@ use crate::complain;
 use super::{
     client::HttpClient,
     config::{self, Algorithm},
+    metrics,
     paths::Pattern,
     status::{BreakerStatus, ConcurrencyStatus, ScopeStatus, UpstreamStatus},
 };
@@ -50,6 +53,7 @@ pub(super) struct Upstream {
     service: Service,
     keys: KeyRotationHandle,
     breakers: KeyedCircuitBreakerHandle<Option<Authority>>,
+    retries: RetryHandle,
     /// Whether its scopes are at several hosts.
     is_spread: Arc<AtomicBool>,
     second_chances: Arc<SecondChances>,
@@ -60,7 +64,9 @@ impl Upstream {
         let profile = config.provider.profile();
         let is_spread = Arc::new(AtomicBool::new(hosts(&config).len() > 1));
         let spread = Arc::clone(&is_spread);
+        let labels = metrics::labels(&config);
         let rotation = rotation(&config)
+            .on_wait(waits("key rotation", &labels))
             .max_wait(config.max_wait)
             .max_waiting(config.max_waiting)
             .protocol(profile.clone())
@@ -73,17 +79,23 @@ impl Upstream {
         let breakers = breaker.handle();
         let longest = config.max_wait;
         let outcome = move |result: Result<&_, &_>| refused_is_final(result, longest);
+        let retry = RetryLayer::default()
+            .protocol(Reported)
+            .classify(outcome)
+            .noted();
+        let retries = retry.handle();
+        let observe = ObserveLayer::of(&profile)
+            .operation(metrics::operation(&config))
+            .models(metrics::models(&config))
+            .labels(labels)
+            .noted();
         let service = ServiceBuilder::new()
             // Which calls may be repeated is for the callers to say: anything is forwarded.
             .layer(FactsLayer::new(JsonAlone(
                 profile.facts().idempotency(Idempotency::Unknown),
             )))
-            .layer(
-                RetryLayer::default()
-                    .protocol(Reported)
-                    .classify(outcome)
-                    .noted(),
-            )
+            .layer(observe)
+            .layer(retry)
             .layer(rotation)
             .layer(breaker.noted())
             .layer(RequestLayer)
@@ -95,6 +107,7 @@ impl Upstream {
             second_chances: Arc::new(SecondChances::of(keys.clone())),
             keys,
             breakers,
+            retries,
             is_spread,
             config,
         }
@@ -128,6 +141,7 @@ impl Upstream {
                 ..config
             },
             breakers: self.breakers.clone(),
+            retries: self.retries.clone(),
             is_spread: Arc::clone(&self.is_spread),
             service: self.service.clone(),
             keys: self.keys.clone(),
@@ -141,6 +155,19 @@ impl Upstream {
 
     pub(super) async fn call(&self, call: Call) -> Result<Response<Body>, BoxError> {
         self.service.clone().oneshot(call).await
+    }
+
+    /// Tells the recorder of metrics how it is.
+    pub(super) fn publish(&self) {
+        let labels = metrics::labels(&self.config);
+        self.keys.publish(&labels);
+        self.retries.publish(&labels);
+        for host in hosts(&self.config) {
+            // A host that no call has gone to yet has no breaker.
+            if let Some(breaker) = self.breakers.get(&Some(host.clone())) {
+                breaker.publish(&metrics::of_host(&labels, &host));
+            }
+        }
     }
 
     pub(super) fn status(&self) -> UpstreamStatus {
