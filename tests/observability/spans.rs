@@ -1,12 +1,20 @@
 //! In whose span events are, and what the span of a call tells.
 
-use std::time::Duration;
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use futures::future::join_all;
 use http_body_util::BodyExt;
 use metrics_util::debugging::DebugValue;
 use tower::{Layer, ServiceExt};
 use tower_http::trace::TraceLayer;
+use tower_relay::{
+    adaptive_concurrency::AdaptiveConcurrencyLayer,
+    policy::limit::Fixed,
+    testing::{Reply, Scripted},
+};
 use tracing::Instrument;
 
 use super::{
@@ -137,6 +145,25 @@ fn a_call_is_recorded_once_with_its_duration_its_tokens_and_the_time_to_its_head
     const TOKENS: &str = "gen_ai.client.token.usage";
     assert_eq!(values(TOKENS, ("gen_ai.token.type", "input")), [7.0]);
     assert_eq!(values(TOKENS, ("gen_ai.token.type", "output")), [3.0]);
+}
+
+#[test]
+fn how_long_calls_waited_is_told_of_those_that_did_and_were_admitted() {
+    let waited = Arc::new(Mutex::new(Vec::new()));
+    let told = Arc::clone(&waited);
+    let (_, metrics) = observed(|| async move {
+        let server = Scripted::new(|n: &u32| Reply::after(Duration::from_millis(100), *n));
+        let layer = AdaptiveConcurrencyLayer::new(Fixed::of(1))
+            .max_waiting(2)
+            .on_wait(move |wait| told.lock().expect("not poisoned").push(wait));
+        let service = layer.layer(server);
+        // At once, after 100 ms, after 200 ms; the last is refused.
+        let answers = join_all((0..4).map(|n| service.clone().oneshot(n))).await;
+        assert_eq!(answers.iter().filter(|answer| answer.is_ok()).count(), 3);
+    });
+    let waited = waited.lock().expect("not poisoned").clone();
+    assert_eq!(waited, [100, 200].map(Duration::from_millis));
+    assert!(metrics.is_empty(), "what nobody publishes is not recorded");
 }
 
 #[test]
