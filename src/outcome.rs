@@ -401,6 +401,41 @@ mod tests {
         assert_eq!(Ending::UNKNOWN, Ending::default());
     }
 
+    /// `RampLimit` is `ramp_limit`.
+    fn in_snake_case(debug: &str) -> String {
+        let mut name = String::new();
+        for letter in debug.chars() {
+            if letter.is_uppercase() && !name.is_empty() {
+                name.push('_');
+            }
+            name.extend(letter.to_lowercase());
+        }
+        name
+    }
+
+    #[test]
+    fn all_verdicts_and_reasons_are_listed_once_under_their_own_names() {
+        assert_eq!(Verdict::ALL.len(), Verdict::RefusedLocally as usize + 1);
+        for (index, verdict) in Verdict::ALL.iter().enumerate() {
+            assert_eq!(*verdict as usize, index);
+            assert_eq!(verdict.name(), in_snake_case(&format!("{verdict:?}")));
+        }
+        for reason in crate::policy::Reason::ALL {
+            assert_eq!(reason.name(), in_snake_case(&format!("{reason:?}")));
+        }
+    }
+
+    #[test]
+    fn what_an_answer_reported_is_what_is_charged_unless_it_says_otherwise() {
+        let charged = Usage::UNKNOWN.input_tokens(3);
+        assert_eq!(Ending::complete(charged).reported(), charged);
+        let same = Ending::complete(charged).reporting(charged);
+        assert_eq!(same, Ending::complete(charged));
+        let more = Usage::UNKNOWN.input_tokens(30);
+        let ending = Ending::partial(charged).reporting(more);
+        assert_eq!((ending.usage(), ending.reported()), (charged, more));
+    }
+
     #[test]
     fn only_a_server_fault_may_have_had_an_effect_and_only_a_success_is_one() {
         for (verdict, effect) in [

@@ -50,10 +50,14 @@ impl RateLimitHandle {
     /// from a timer; see [`metrics`](crate::metrics).
     ///
     /// ```
-    /// use tower_relay::{metrics::Labels, rate_limit::RateLimitLayer};
+    /// use metrics_util::debugging::DebuggingRecorder;
+    /// use tower_relay::{rate_limit::RateLimitLayer, metrics::Labels};
     ///
+    /// let recorder = DebuggingRecorder::new();
+    /// let snapshotter = recorder.snapshotter();
     /// let handle = RateLimitLayer::per_second(50).handle();
-    /// handle.publish(&Labels::new());
+    /// metrics::with_local_recorder(&recorder, || handle.publish(&Labels::new()));
+    /// assert!(!snapshotter.snapshot().into_vec().is_empty());
     /// ```
     pub fn publish(&self, labels: &Labels) {
         let labels = labels.and("layer", "rate limit");
@@ -69,6 +73,17 @@ impl RateLimitHandle {
 impl AdaptiveConcurrencyHandle {
     /// Sets the metrics of this limit to what they are now. Call it when metrics are collected, or
     /// from a timer; see [`metrics`](crate::metrics).
+    ///
+    /// ```
+    /// use metrics_util::debugging::DebuggingRecorder;
+    /// use tower_relay::{adaptive_concurrency::AdaptiveConcurrencyLayer, policy::limit::Fixed, metrics::Labels};
+    ///
+    /// let recorder = DebuggingRecorder::new();
+    /// let snapshotter = recorder.snapshotter();
+    /// let handle = AdaptiveConcurrencyLayer::new(Fixed::of(64)).handle();
+    /// metrics::with_local_recorder(&recorder, || handle.publish(&Labels::new()));
+    /// assert!(!snapshotter.snapshot().into_vec().is_empty());
+    /// ```
     pub fn publish(&self, labels: &Labels) {
         let labels = labels.and("layer", "adaptive concurrency");
         queue(&labels, &self.snapshot());
@@ -82,6 +97,17 @@ impl CircuitBreakerHandle {
     /// or from a timer; see [`metrics`](crate::metrics).
     ///
     /// Those of a map of breakers are published one by one, by who knows that its keys are few.
+    ///
+    /// ```
+    /// use metrics_util::debugging::DebuggingRecorder;
+    /// use tower_relay::{circuit_breaker::CircuitBreakerLayer, metrics::Labels};
+    ///
+    /// let recorder = DebuggingRecorder::new();
+    /// let snapshotter = recorder.snapshotter();
+    /// let handle = CircuitBreakerLayer::default().handle();
+    /// metrics::with_local_recorder(&recorder, || handle.publish(&Labels::new()));
+    /// assert!(!snapshotter.snapshot().into_vec().is_empty());
+    /// ```
     pub fn publish(&self, labels: &Labels) {
         let labels = labels.and("layer", "circuit breaker");
         let snapshot = self.snapshot();
@@ -97,6 +123,17 @@ impl CircuitBreakerHandle {
 impl RetryHandle {
     /// Sets the metrics of these retries to what they are now. Call it when metrics are collected,
     /// or from a timer; see [`metrics`](crate::metrics).
+    ///
+    /// ```
+    /// use metrics_util::debugging::DebuggingRecorder;
+    /// use tower_relay::{retry::RetryLayer, metrics::Labels};
+    ///
+    /// let recorder = DebuggingRecorder::new();
+    /// let snapshotter = recorder.snapshotter();
+    /// let handle = RetryLayer::default().handle();
+    /// metrics::with_local_recorder(&recorder, || handle.publish(&Labels::new()));
+    /// assert!(!snapshotter.snapshot().into_vec().is_empty());
+    /// ```
     pub fn publish(&self, labels: &Labels) {
         let labels = labels.and("layer", "retry");
         let snapshot = self.snapshot();

@@ -84,6 +84,7 @@ impl Upstream {
             .classify(outcome)
             .noted();
         let retries = retry.handle();
+        // Models that a reload names are told apart after a restart.
         let observe = ObserveLayer::of(&profile)
             .operation(metrics::operation(&config))
             .models(metrics::models(&config))
