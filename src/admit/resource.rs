@@ -63,6 +63,12 @@ pub(crate) trait Resource {
         true
     }
 
+    /// Hears what the answer of a call said that it used, before [`release`](Self::release).
+    #[inline]
+    fn count_usage(&mut self, grant: &Self::Grant, reported: &Usage) {
+        let _ = (grant, reported);
+    }
+
     /// Returns the grant of a call that ended in `outcome`, if anybody knows.
     fn release(
         &mut self,

@@ -4,7 +4,7 @@ use super::{Key, KeyPool};
 use crate::{
     admit::{Claim, Joint, Limiter, Resource, Spent, Tokens, nanos},
     clock,
-    outcome::{Outcome, Verdict},
+    outcome::{Outcome, Usage, Verdict},
     policy::{
         CallSize, Cost, Part, Readings, Rng, Timestamp,
         pool::{
@@ -244,6 +244,13 @@ impl Resource for Pooled {
     fn is_timeless(picked: &Picked) -> bool {
         let (at_head, at_all) = picked.learns;
         at_head || !at_all
+    }
+
+    #[inline]
+    fn count_usage(&mut self, picked: &Picked, reported: &Usage) {
+        if let Place::Taken((key, _)) = &self.taken[picked.place as usize] {
+            self.joint.0.policy.count_usage(&key.pick, reported);
+        }
     }
 
     #[inline]

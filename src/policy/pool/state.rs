@@ -5,7 +5,7 @@ use std::{
 };
 
 use crate::{
-    outcome::Verdict,
+    outcome::{Usage, Verdict},
     policy::{Cost, Quota, Timestamp, TokenBucket, breaker::Breaker},
 };
 
@@ -162,10 +162,12 @@ pub(super) struct Seat {
     pub(super) is_claimed: bool,
 }
 
-/// How many attempts ended with which verdict.
+/// How many attempts ended with which verdict, and what answers have used.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Totals {
     counts: [u64; VERDICTS],
+    input_tokens: u64,
+    output_tokens: u64,
 }
 
 const VERDICTS: usize = Verdict::RefusedLocally as usize + 1;
@@ -177,6 +179,28 @@ impl Totals {
     #[must_use]
     pub const fn get(&self, verdict: Verdict) -> u64 {
         self.counts[verdict as usize]
+    }
+
+    /// Input tokens that answers reported, cached or not.
+    #[must_use]
+    pub const fn input_tokens(&self) -> u64 {
+        self.input_tokens
+    }
+
+    /// Output tokens that answers reported, those of answers that broke off as far as they
+    /// were seen.
+    #[must_use]
+    pub const fn output_tokens(&self) -> u64 {
+        self.output_tokens
+    }
+
+    pub(super) const fn add(&mut self, usage: &Usage) {
+        if let Some(tokens) = usage.input() {
+            self.input_tokens = self.input_tokens.saturating_add(tokens);
+        }
+        if let Some(tokens) = usage.output() {
+            self.output_tokens = self.output_tokens.saturating_add(tokens);
+        }
     }
 
     pub(super) fn count(&mut self, verdict: Verdict) {

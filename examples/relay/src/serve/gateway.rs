@@ -78,7 +78,7 @@ fn is_key_rejected(response: &Response<Body>) -> bool {
 fn own(routes: &Routes, method: &Method, path: &str) -> Response<Body> {
     let asks = [Method::GET, Method::HEAD].contains(method);
     match path {
-        "/-/health" | "/-/status" if !asks => {
+        "/-/health" | "/-/status" | "/-/metrics" if !asks => {
             let message = format!("{path} is only read");
             let mut response = refusal(NOT_ALLOWED, "bad_request", message);
             let allowed = HeaderValue::from_static("GET, HEAD");
@@ -87,8 +87,10 @@ fn own(routes: &Routes, method: &Method, path: &str) -> Response<Body> {
         }
         "/-/health" => json_response(&json!({ "status": "ok" })),
         "/-/status" => json_response(&routes.status()),
+        "/-/metrics" => routes.metrics(),
         _ => {
-            let message = format!("the relay has no {path}; it has /-/health and /-/status");
+            let message =
+                format!("the relay has no {path}; it has /-/health, /-/status and /-/metrics");
             refusal(StatusCode::NOT_FOUND, "not_found", message)
         }
     }

@@ -5,6 +5,7 @@
 //! one request, `upstream` one of those it may go to.
 
 mod gateway;
+mod metrics;
 mod refusal;
 mod routes;
 mod run;

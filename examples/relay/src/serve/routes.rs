@@ -5,10 +5,12 @@ use std::{
     sync::{Arc, PoisonError, RwLock},
 };
 
-use super::{status::Status, upstream::Upstream};
+use http::Response;
+
+use super::{metrics, status::Status, upstream::Upstream};
 use crate::{
     config::{Config, Pattern},
-    upstream::{HttpClient, client},
+    upstream::{Body, HttpClient, client},
 };
 
 /// What is served now; a reload puts others in its place.
@@ -21,6 +23,7 @@ type Upstreams = Arc<[Arc<Upstream>]>;
 
 impl Routes {
     pub(super) fn new(config: Config) -> Self {
+        metrics::install();
         let client = client();
         let upstreams = config.upstreams.into_iter();
         let upstreams = upstreams.map(|config| Arc::new(Upstream::new(config, &client)));
@@ -87,6 +90,14 @@ impl Routes {
         Status {
             upstreams: upstreams.iter().map(|upstream| upstream.status()).collect(),
         }
+    }
+
+    /// All that can be counted, as Prometheus reads it.
+    pub(super) fn metrics(&self) -> Response<Body> {
+        for upstream in &*self.now() {
+            upstream.publish();
+        }
+        metrics::answer()
     }
 
     fn now(&self) -> Upstreams {

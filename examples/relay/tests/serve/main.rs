@@ -11,6 +11,7 @@ mod echo;
 mod embedded;
 mod forwarding;
 mod lifecycle;
+mod metrics;
 mod mistakes;
 mod own;
 mod relay;
