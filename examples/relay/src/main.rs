@@ -48,7 +48,7 @@ fn main() -> ExitCode {
         Command::Serve(options) => match serve::Plan::new(options) {
             Ok(plan) => run(async { plan.run().await.map(|()| true) }),
             Err(problem) => {
-                complain(&problem.to_string());
+                fail(&problem);
                 return ExitCode::from(USAGE);
             }
         },
@@ -58,7 +58,7 @@ fn main() -> ExitCode {
         Ok(false) => ExitCode::from(FAILED),
         Err(error) if is_closed_pipe(&*error) => ExitCode::SUCCESS,
         Err(error) => {
-            complain(&error.to_string());
+            fail(&error.to_string());
             ExitCode::from(FAILED)
         }
     }
@@ -94,10 +94,25 @@ fn one_line(message: &str) -> String {
     line.strip_prefix("error: ").unwrap_or(&line).to_owned()
 }
 
-/// One line on standard error.
+/// One line on standard error, or in the log if that is JSON.
 fn complain(problem: &str) {
+    if serve::is_json() {
+        match problem.strip_prefix("warning: ") {
+            Some(warning) => tracing::warn!("{warning}"),
+            None => tracing::info!("{problem}"),
+        }
+        return;
+    }
     // If standard error is closed too there is nobody to tell.
     let _ = writeln!(io::stderr(), "relay: {problem}");
+}
+
+/// Why it does not go on.
+fn fail(problem: &str) {
+    match serve::is_json() {
+        true => tracing::error!("{problem}"),
+        false => complain(problem),
+    }
 }
 
 /// Whether the reader of our output has gone, as in `relay demo | head -1`.

@@ -7,7 +7,10 @@ use tower_relay::policy::{InvalidConfig, Quota, pool::Strategy};
 
 use super::{
     base_url::BaseUrl,
-    config::{Breaker, ClassQuota, Concurrency, Config, DEFAULT_LISTEN, Key, Scope, Upstream},
+    config::{
+        Breaker, ClassQuota, Concurrency, Config, DEFAULT_LISTEN, Front, Http2, Key, Scope,
+        Timeouts, Upstream,
+    },
     paths::Pattern,
     providers::Provider,
 };
@@ -70,6 +73,7 @@ fn config(provider: &Embedded) -> Result<Config, BoxError> {
     let upstreams = ACCOUNTS.iter().map(|account| upstream(account, provider));
     Ok(Config {
         listen: DEFAULT_LISTEN,
+        front: Front::default(),
         upstreams: upstreams.collect::<Result<_, _>>()?,
     })
 }
@@ -86,6 +90,8 @@ fn upstream(account: &Account, provider: &Embedded) -> Result<Upstream, BoxError
         strategy: Strategy::default(),
         max_wait: Upstream::MAX_WAIT,
         max_waiting: Upstream::MAX_WAITING,
+        timeouts: Timeouts::default(),
+        http2: Http2::default(),
         breaker: Breaker::default(),
         concurrency: Concurrency::default(),
     })

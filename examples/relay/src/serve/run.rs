@@ -12,12 +12,14 @@ use tokio::net::TcpListener;
 use tower_relay::error::BoxError;
 
 use super::{
-    config::{Config, Problem, Upstream},
+    config::{Config, Upstream},
+    logs::{self, LogFormat},
     paths::Pattern,
     pretend,
     routes::Routes,
     server,
     signals::Signals,
+    watch::Watch,
 };
 use crate::complain;
 
@@ -29,6 +31,9 @@ pub(crate) struct Options {
     /// Where to listen, in place of what the configuration says
     #[arg(long, value_name = "ADDRESS:PORT")]
     listen: Option<SocketAddr>,
+    /// How to log; how much is for RUST_LOG to say: info, or debug for a line a request
+    #[arg(long, value_enum, value_name = "FORMAT", default_value_t)]
+    log_format: LogFormat,
 }
 
 /// What is to be served, read and found right.
@@ -40,10 +45,16 @@ pub(crate) struct Plan {
 }
 
 impl Plan {
-    pub(crate) fn new(options: Options) -> Result<Self, Problem> {
+    /// # Errors
+    ///
+    /// What is wrong with the configuration or the environment, in one line.
+    pub(crate) fn new(options: Options) -> Result<Self, String> {
+        logs::begin(options.log_format)?;
         let configured = match options.config.clone() {
             Some(path) => {
-                let config = Config::load(&path)?;
+                let config = Config::load(&path).map_err(|problem| problem.to_string())?;
+                let listen = options.listen.unwrap_or(config.listen);
+                config.front.allows(listen)?;
                 Some((path, config))
             }
             None => None,
@@ -71,7 +82,7 @@ impl Plan {
         for upstream in &config.upstreams {
             complain(&shown(upstream));
         }
-        if !listen.ip().is_loopback() {
+        if !listen.ip().is_loopback() && config.front.is_unprotected && path.is_some() {
             complain(&format!(
                 "warning: {listen} is open to other machines, and whoever reaches it spends \
                  these keys"
@@ -82,13 +93,15 @@ impl Plan {
             complain(&pretend::introduction(provider, listen));
         }
 
-        let listen = config.listen;
+        let configured = config.listen;
         let routes = Arc::new(Routes::new(config));
         let reload = || match &path {
-            Some(path) => reload(path, listen, &routes),
+            Some(path) => reload(path, configured, listen, &routes),
             None => complain("nothing to reload: there is no configuration"),
         };
-        let is_drained = server::serve(listener, Arc::clone(&routes), &mut signals, reload).await;
+        let watch = Watch::of(path.as_deref());
+        let served = server::serve(listener, Arc::clone(&routes), &mut signals, watch, reload);
+        let is_drained = served.await;
         complain(match is_drained {
             true => "stopped",
             false => "stopped, with calls still in flight",
@@ -107,8 +120,11 @@ async fn bind(listen: SocketAddr) -> Result<(TcpListener, SocketAddr), BoxError>
     bound.map_err(|error| format!("cannot listen on {listen}: {error}; use --listen").into())
 }
 
-fn reload(path: &Path, listen: SocketAddr, routes: &Routes) {
-    let config = match Config::load(path) {
+/// `configured` is where to listen by the old configuration, `listen` where the relay does.
+fn reload(path: &Path, configured: SocketAddr, listen: SocketAddr, routes: &Routes) {
+    let config = Config::load(path).map_err(|problem| problem.to_string());
+    let config = config.and_then(|config| config.front.allows(listen).map(|()| config));
+    let config = match config {
         Ok(config) => config,
         Err(problem) => {
             complain(&format!(
@@ -117,7 +133,7 @@ fn reload(path: &Path, listen: SocketAddr, routes: &Routes) {
             return;
         }
     };
-    if config.listen != listen {
+    if config.listen != configured {
         complain("warning: a new `listen` takes a restart; the rest is reloaded");
     }
     warn_of_readers(path, &config);

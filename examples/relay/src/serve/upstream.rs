@@ -35,8 +35,10 @@ use crate::complain;
 use super::{
     client::HttpClient,
     config::{self, Algorithm},
+    headers::fit_credential,
     paths::Pattern,
     status::{BreakerStatus, ConcurrencyStatus, ScopeStatus, UpstreamStatus},
+    timeouts::{Clockwork, Timed},
 };
 
 /// A request for a path, without host and credential.
@@ -52,11 +54,13 @@ pub(super) struct Upstream {
     breakers: KeyedCircuitBreakerHandle<Option<Authority>>,
     /// Whether its scopes are at several hosts.
     is_spread: Arc<AtomicBool>,
+    /// What a reload changes of the client.
+    clockwork: Clockwork,
     second_chances: Arc<SecondChances>,
 }
 
 impl Upstream {
-    pub(super) fn new(config: config::Upstream, client: &HttpClient) -> Self {
+    pub(super) fn new(config: config::Upstream) -> Self {
         let profile = config.provider.profile();
         let is_spread = Arc::new(AtomicBool::new(hosts(&config).len() > 1));
         let spread = Arc::clone(&is_spread);
@@ -71,6 +75,9 @@ impl Upstream {
         let breaker = breaker.expect("it was checked when it was read");
         let breaker = KeyedCircuitBreakerLayer::new(breaker, host).protocol(profile.clone());
         let breakers = breaker.handle();
+        let clockwork = Clockwork::new(config.timeouts);
+        let client = Timed::new(HttpClient::new(&config), clockwork.clone());
+        let fits_credential = config.provider.name == "anthropic";
         let longest = config.max_wait;
         let outcome = move |result: Result<&_, &_>| refused_is_final(result, longest);
         let service = ServiceBuilder::new()
@@ -88,14 +95,21 @@ impl Upstream {
             .layer(breaker.noted())
             .layer(RequestLayer)
             .layer(ProviderLayer::new(profile))
-            .service(client.clone())
-            .map_response(|response| response.map(|body| body.map_err(Into::into).boxed_unsync()));
+            .map_request(move |mut call: Call| {
+                if fits_credential {
+                    fit_credential(call.headers_mut());
+                }
+                call
+            })
+            .service(client)
+            .map_response(|response| response.map(|body| body.boxed_unsync()));
         Self {
             service: BoxCloneSyncService::new(service),
             second_chances: Arc::new(SecondChances::of(keys.clone())),
             keys,
             breakers,
             is_spread,
+            clockwork,
             config,
         }
     }
@@ -119,16 +133,27 @@ impl Upstream {
                  the rest is reloaded"
             ));
         }
+        let connecting = |config: &config::Upstream| (config.timeouts.connect, config.http2);
+        if connecting(&config) != connecting(&self.config) {
+            let name = &config.name;
+            complain(&format!(
+                "warning: upstream {name}: another `timeouts.connect`, `http2` or \
+                 `streams_per_connection` takes a restart; the rest is reloaded"
+            ));
+        }
+        self.clockwork.set(config.timeouts);
         self.is_spread.store(hosts(&config).len() > 1, Relaxed);
         self.keys.reload(pool(&config));
         Self {
             config: config::Upstream {
                 breaker: self.config.breaker,
                 concurrency: self.config.concurrency,
+                http2: self.config.http2,
                 ..config
             },
             breakers: self.breakers.clone(),
             is_spread: Arc::clone(&self.is_spread),
+            clockwork: self.clockwork.clone(),
             service: self.service.clone(),
             keys: self.keys.clone(),
             second_chances: Arc::clone(&self.second_chances),

@@ -40,12 +40,15 @@ impl Answer {
         serde_json::from_str(&self.text).expect("the body is JSON")
     }
 
-    /// The type and the message of one of the relay's own refusals.
+    /// The name and the message of one of the relay's own refusals.
     pub(crate) fn refusal(&self) -> (String, String) {
         assert_eq!(self.headers["content-type"], "application/json");
-        let error = &self.json()["error"];
-        let text = |field: &str| error[field].as_str().expect("a text").to_owned();
-        (text("type"), text("message"))
+        let name = self.headers["x-relay-error"].to_str().expect("ASCII");
+        let message = self.json()["error"]["message"].clone();
+        (
+            name.to_owned(),
+            message.as_str().expect("a text").to_owned(),
+        )
     }
 }
 

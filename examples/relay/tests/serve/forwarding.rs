@@ -48,6 +48,7 @@ async fn a_request_is_forwarded_as_it_is_with_exactly_one_credential() {
             "accept-encoding: identity".to_owned(),
             "content-length: 3".to_owned(),
             format!("host: {}", echo.host()),
+            "via: 1.1 tower-relay".to_owned(),
             "x-twice: 1".to_owned(),
             "x-twice: 2".to_owned(),
             credential.to_owned(),
@@ -122,6 +123,7 @@ async fn the_closest_path_finds_its_upstream_and_a_scope_has_its_own_url_and_hea
         json!([
             "authorization: Bearer secret-a",
             &format!("host: {}", two.host()),
+            "via: 1.1 tower-relay",
             "x-team: ours"
         ])
     );
@@ -129,6 +131,10 @@ async fn the_closest_path_finds_its_upstream_and_a_scope_has_its_own_url_and_hea
     assert_eq!(told["target"], "/v1/models");
     assert_eq!(
         told["headers"],
-        json!([&format!("host: {}", one.host()), "x-api-key: secret-a"])
+        json!([
+            &format!("host: {}", one.host()),
+            "via: 1.1 tower-relay",
+            "x-api-key: secret-a"
+        ])
     );
 }

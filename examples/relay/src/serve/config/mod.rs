@@ -3,12 +3,14 @@
 
 mod breaker;
 mod concurrency;
+mod front;
 mod key;
 mod load;
 mod problem;
 mod quota;
 mod reader;
 mod scope;
+mod timeouts;
 mod upstream;
 
 #[cfg(test)]
@@ -17,10 +19,11 @@ mod tests;
 pub(crate) use self::{
     breaker::Breaker,
     concurrency::{Algorithm, Concurrency},
+    front::{Front, Limits},
     key::Key,
     load::{Config, DEFAULT_LISTEN},
-    problem::Problem,
     quota::ClassQuota,
     scope::Scope,
-    upstream::Upstream,
+    timeouts::Timeouts,
+    upstream::{Http2, Upstream},
 };

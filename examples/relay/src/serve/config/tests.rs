@@ -63,7 +63,7 @@ fn the_top_of_the_file() {
         (
             format!("lisen = \"127.0.0.1:1\"\n{}", upstream("")),
             "relay.toml:1:1: unknown field `lisen` in the top of the file; use one of listen, \
-             breaker, concurrency, upstream",
+             caller_token, unprotected, limits, drain, timeouts, breaker, concurrency, upstream",
         ),
         (
             format!("listen = 8080\n{}", upstream("")),
@@ -107,13 +107,13 @@ fn an_upstream() {
         (
             upstream("pahts = []"),
             "relay.toml:4:1: unknown field `pahts` in upstream; use one of name, provider, \
-             base_url, paths, strategy, max_wait, max_waiting, breaker, concurrency, scope"
+             base_url, paths, strategy, max_wait, max_waiting, timeouts, http2, streams_per_connection, breaker, concurrency, scope"
                 .to_owned(),
         ),
         (
             upstream("SECRET = 1"),
             "relay.toml:4:1: unknown field in upstream; use one of name, provider, base_url, \
-             paths, strategy, max_wait, max_waiting, breaker, concurrency, scope"
+             paths, strategy, max_wait, max_waiting, timeouts, http2, streams_per_connection, breaker, concurrency, scope"
                 .to_owned(),
         ),
         (
