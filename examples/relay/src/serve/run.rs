@@ -42,6 +42,8 @@ pub(crate) struct Plan {
     options: Options,
     /// The file and what it says.
     configured: Option<(PathBuf, Config)>,
+    /// Of that file since before it was read.
+    watch: Watch,
 }
 
 impl Plan {
@@ -50,6 +52,7 @@ impl Plan {
     /// What is wrong with the configuration or the environment, in one line.
     pub(crate) fn new(options: Options) -> Result<Self, String> {
         logs::begin(options.log_format)?;
+        let watch = Watch::of(options.config.as_deref());
         let configured = match options.config.clone() {
             Some(path) => {
                 let config = Config::load(&path).map_err(|problem| problem.to_string())?;
@@ -62,6 +65,7 @@ impl Plan {
         Ok(Self {
             options,
             configured,
+            watch,
         })
     }
 
@@ -99,7 +103,7 @@ impl Plan {
             Some(path) => reload(path, configured, listen, &routes),
             None => complain("nothing to reload: there is no configuration"),
         };
-        let watch = Watch::of(path.as_deref());
+        let watch = self.watch;
         let served = server::serve(listener, Arc::clone(&routes), &mut signals, watch, reload);
         let is_drained = served.await;
         complain(match is_drained {

@@ -18,7 +18,8 @@ const PERIOD: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(super) struct Watch {
     file: Option<PathBuf>,
-    ticks: Interval,
+    /// Begun when it is first waited for, on a runtime.
+    ticks: Option<Interval>,
     /// What was last read.
     known: Option<Stamp>,
     /// What was last seen.
@@ -34,13 +35,11 @@ struct Stamp {
 }
 
 impl Watch {
-    /// Changes of `file` from now on.
+    /// Changes of `file` from now on, which is to be read after this.
     pub(super) fn of(file: Option<&Path>) -> Self {
-        let mut ticks = interval(PERIOD);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut watch = Self {
             file: file.map(Path::to_owned),
-            ticks,
+            ticks: None,
             known: None,
             seen: None,
         };
@@ -48,7 +47,7 @@ impl Watch {
         watch
     }
 
-    /// The file is read now for another reason.
+    /// The file is about to be read for another reason.
     pub(super) fn read(&mut self) {
         self.known = self.stamp();
         self.seen = self.known;
@@ -61,7 +60,12 @@ impl Watch {
             return std::future::pending().await;
         }
         loop {
-            self.ticks.tick().await;
+            let ticks = self.ticks.get_or_insert_with(|| {
+                let mut ticks = interval(PERIOD);
+                ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+                ticks
+            });
+            ticks.tick().await;
             if self.look() {
                 return;
             }

@@ -6,8 +6,17 @@ use bytes::Bytes;
 use http::{HeaderMap, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
-use hyper_util::{client::legacy::Client, rt::TokioExecutor};
+use hyper_util::{
+    client::legacy::{Client, connect::HttpConnector},
+    rt::TokioExecutor,
+};
 use serde_json::Value;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
+
+use crate::relay::Relay;
 
 /// Nothing here takes a second; what is not there by now never comes.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
@@ -26,6 +35,28 @@ pub(crate) async fn send(request: Request<Full<Bytes>>) -> Response<Incoming> {
     let client = Client::builder(TokioExecutor::new()).build_http();
     let response = soon(client.request(request)).await;
     response.expect("the relay answers")
+}
+
+/// Over HTTP/2 without asking which version is spoken.
+pub(crate) fn http2() -> Client<HttpConnector, Full<Bytes>> {
+    Client::builder(TokioExecutor::new())
+        .http2_only(true)
+        .build_http()
+}
+
+/// What comes back for bytes that no usual client sends, until the connection ends.
+pub(crate) async fn raw(relay: &Relay, parts: &[&[u8]]) -> String {
+    let address = relay.url.strip_prefix("http://").expect("it has one");
+    let answered = async {
+        let mut stream = TcpStream::connect(address).await?;
+        for part in parts {
+            stream.write_all(part).await?;
+        }
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).await?;
+        Ok::<_, std::io::Error>(String::from_utf8_lossy(&answer).into_owned())
+    };
+    soon(answered).await.expect("the relay answers or closes")
 }
 
 /// An answer with its whole body.
@@ -53,12 +84,18 @@ impl Answer {
 }
 
 pub(crate) async fn ask(request: Request<Full<Bytes>>) -> Answer {
-    let (head, body) = send(request).await.into_parts();
-    let body = soon(body.collect()).await.expect("the body ends");
-    Answer {
-        status: head.status,
-        headers: head.headers,
-        text: String::from_utf8(body.to_bytes().into()).expect("UTF-8"),
+    Answer::of(send(request).await).await
+}
+
+impl Answer {
+    pub(crate) async fn of(response: Response<Incoming>) -> Self {
+        let (head, body) = response.into_parts();
+        let body = soon(body.collect()).await.expect("the body ends");
+        Self {
+            status: head.status,
+            headers: head.headers,
+            text: String::from_utf8(body.to_bytes().into()).expect("UTF-8"),
+        }
     }
 }
 

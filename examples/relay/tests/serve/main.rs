@@ -5,14 +5,20 @@
 )]
 
 mod accounts;
+mod bounds;
+mod callers;
 mod client;
 mod down;
 mod echo;
 mod embedded;
 mod forwarding;
+mod http2;
 mod lifecycle;
 mod mistakes;
 mod own;
+mod refusals;
 mod relay;
+mod reloads;
 mod rotation;
 mod streams;
+mod timeouts;
