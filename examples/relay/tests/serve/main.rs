@@ -11,6 +11,7 @@ mod client;
 mod down;
 mod echo;
 mod embedded;
+mod figures;
 mod forwarding;
 mod http2;
 mod lifecycle;
