@@ -236,7 +236,7 @@ mod tests {
         }
         assert!(goes_in_circles(&map));
         assert_eq!(
-            map.get_all("via").iter().last().expect("one"),
+            map.get_all("via").iter().next_back().expect("one"),
             "2.0 tower-relay"
         );
     }

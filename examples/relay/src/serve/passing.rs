@@ -64,18 +64,17 @@ pub(super) struct Passing {
 }
 
 impl Passing {
-    pub(super) fn new(body: Body, until: Until, mut record: Option<Box<Record>>) -> Self {
-        if let Some(record) = &mut record {
-            if body.is_end_stream() {
-                record.end(End::Whole);
-            }
-        }
-        Self {
+    pub(super) fn new(body: Body, until: Until, record: Option<Box<Record>>) -> Self {
+        let mut passing = Self {
             body,
             until,
             timer: None,
             record,
+        };
+        if passing.body.is_end_stream() {
+            passing.saw(None);
         }
+        passing
     }
 
     fn saw(&mut self, frame: Option<&Result<Frame<Bytes>, BoxError>>) {
