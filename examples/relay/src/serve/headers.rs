@@ -93,13 +93,12 @@ const MOST_RELAYS: usize = 5;
 /// RFC 9110 7.6.3: "An HTTP-to-HTTP gateway MUST send an appropriate Via header field in each
 /// inbound request message". Answers it may leave alone, and so they are the provider's own.
 pub(super) fn add_via(headers: &mut HeaderMap, received: Version) {
-    let version = match received {
-        Version::HTTP_10 => "1.0",
-        Version::HTTP_2 => "2.0",
-        _ => "1.1",
+    let via = match received {
+        Version::HTTP_10 => "1.0 tower-relay",
+        Version::HTTP_2 => "2.0 tower-relay",
+        _ => "1.1 tower-relay",
     };
-    let via = format!("{version} {PSEUDONYM}");
-    headers.append(VIA, via.parse().expect("it is visible ASCII"));
+    headers.append(VIA, HeaderValue::from_static(via));
 }
 
 /// Whether a request has come through so many relays that one of them must be its own upstream.

@@ -149,6 +149,10 @@ impl Upstream {
                 breaker: self.config.breaker,
                 concurrency: self.config.concurrency,
                 http2: self.config.http2,
+                timeouts: config::Timeouts {
+                    connect: self.config.timeouts.connect,
+                    ..config.timeouts
+                },
                 ..config
             },
             breakers: self.breakers.clone(),

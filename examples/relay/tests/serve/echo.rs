@@ -42,6 +42,7 @@ pub(crate) enum Event {
 /// | `/stream` | what the test sends |
 /// | `/hang` | none |
 /// | `/trailers` | a body with trailers |
+/// | `/204`, `/304` | that status with an `etag`, and no body |
 /// | `/version` | the version of HTTP that was spoken |
 /// | `/teapot` | 418 with headers of all kinds |
 /// | any other | the request, as JSON |
@@ -170,6 +171,11 @@ async fn answer(
                 .body(Either::Right(body))
                 .expect("a valid response"))
         }
+        path @ ("/204" | "/304") => Ok(Response::builder()
+            .status(&path[1..])
+            .header("etag", "\"a\"")
+            .body(Either::Left(Full::default()))
+            .expect("a valid response")),
         "/version" => {
             let version = format!("{:?}", request.version());
             Ok(Response::new(Either::Left(version.into())))

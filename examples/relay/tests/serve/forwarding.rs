@@ -5,7 +5,7 @@ use http_body_util::Full;
 use serde_json::json;
 
 use crate::{
-    client::{ask, get},
+    client::{ask, get, raw},
     echo::Echo,
     relay::Relay,
 };
@@ -98,6 +98,32 @@ async fn any_method_is_forwarded_and_head_has_no_body() {
     assert_eq!(answer.status, StatusCode::IM_A_TEAPOT);
     assert_eq!(answer.headers["content-length"], "15");
     assert_eq!(answer.text, "");
+}
+
+#[tokio::test]
+async fn an_answer_without_a_body_stays_one_and_its_connection_goes_on() {
+    let echo = Echo::start().await;
+    let (relay, _file) = Relay::with(&echo.config("openai", "")).await;
+    let requests = ["204", "304", "v1/x"].map(|path| {
+        let close = if path == "v1/x" {
+            "connection: close\r\n"
+        } else {
+            ""
+        };
+        format!("GET /{path} HTTP/1.1\r\nhost: relay\r\n{close}\r\n")
+    });
+    let answer = raw(&relay, &[requests.concat().as_bytes()]).await;
+    let heads: Vec<_> = answer.split("HTTP/1.1 ").skip(1).collect();
+    let [empty, same, told] = &*heads else {
+        panic!("three answers: {answer}");
+    };
+    assert!(empty.starts_with("204 ") && same.starts_with("304 "));
+    for head in [empty, same] {
+        assert!(head.contains("etag: \"a\"\r\n"), "{head}");
+        assert!(head.ends_with("\r\n\r\n"), "{head}");
+        assert!(!head.contains("transfer-encoding"), "{head}");
+    }
+    assert!(told.starts_with("200 ") && told.ends_with('}'), "{told}");
 }
 
 #[tokio::test]
