@@ -26,7 +26,7 @@ use crate::key_rotation::Key;
 use crate::{
     error::BoxError,
     outcome::{Idempotency, Outcome},
-    policy::{Cost, Readings},
+    policy::{CallSize, Cost, Readings},
     protocol::{Guard, Protocol},
 };
 
@@ -41,6 +41,7 @@ use crate::{
 #[derive(Clone, Debug)]
 pub struct Facts {
     cost: Cost,
+    size: Option<CallSize>,
     deadline: Option<Instant>,
     idempotency: Idempotency,
     model: Option<Arc<str>>,
@@ -57,6 +58,7 @@ impl Facts {
     pub const fn new(cost: Cost) -> Self {
         Self {
             cost,
+            size: None,
             deadline: None,
             idempotency: Idempotency::Unknown,
             model: None,
@@ -65,6 +67,22 @@ impl Facts {
             max_tokens: None,
             streamed: false,
         }
+    }
+
+    /// Facts of a request of this size: it costs what that says, until an
+    /// [`Estimator`](crate::policy::Estimator) of a layer knows better.
+    ///
+    /// ```
+    /// use tower_relay::{call::Facts, policy::CallSize};
+    ///
+    /// let size = CallSize::new(1_200, 800);
+    /// assert_eq!(Facts::of_size(size).cost(), size.cost());
+    /// ```
+    #[must_use]
+    pub const fn of_size(size: CallSize) -> Self {
+        let mut facts = Self::new(size.cost());
+        facts.size = Some(size);
+        facts
     }
 
     /// These facts with an instant at which the caller stops waiting.
@@ -122,6 +140,12 @@ impl Facts {
     #[must_use]
     pub const fn cost(&self) -> Cost {
         self.cost
+    }
+
+    /// The tokens that the cost is made of, if it is.
+    #[must_use]
+    pub const fn size(&self) -> Option<CallSize> {
+        self.size
     }
 
     /// When the caller stops waiting, if that is known.
@@ -358,6 +382,10 @@ impl<Req, Res, P: Protocol<Req, Res>> Protocol<Call<Req>, Res> for Noted<P> {
 
     fn cost(&self, call: &Call<Req>) -> Cost {
         call.facts.cost
+    }
+
+    fn size(&self, call: &Call<Req>) -> Option<CallSize> {
+        call.facts.size
     }
 
     fn model<'a>(&self, call: &'a Call<Req>) -> Option<&'a str> {

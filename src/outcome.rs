@@ -198,6 +198,7 @@ impl Outcome {
 /// The tokens that one call really used, as far as they were reported.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Usage {
+    prompt_tokens: Option<u64>,
     input_tokens: Option<u64>,
     output_tokens: Option<u64>,
 }
@@ -205,9 +206,26 @@ pub struct Usage {
 impl Usage {
     /// Nothing was reported.
     pub const UNKNOWN: Self = Self {
+        prompt_tokens: None,
         input_tokens: None,
         output_tokens: None,
     };
+
+    /// This usage with all tokens of the prompt, whatever of them counts against the quota: what
+    /// an estimate of the next prompt learns from. Where it is not told, the input is.
+    ///
+    /// ```
+    /// use tower_relay::outcome::Usage;
+    ///
+    /// // Most of it came from a cache, which is free.
+    /// let usage = Usage::UNKNOWN.prompt_tokens(1_000).input_tokens(200);
+    /// assert_eq!((usage.prompt(), usage.input()), (Some(1_000), Some(200)));
+    /// ```
+    #[must_use]
+    pub const fn prompt_tokens(mut self, tokens: u64) -> Self {
+        self.prompt_tokens = Some(tokens);
+        self
+    }
 
     /// This usage with the input tokens that count against the quota.
     #[must_use]
@@ -221,6 +239,12 @@ impl Usage {
     pub const fn output_tokens(mut self, tokens: u64) -> Self {
         self.output_tokens = Some(tokens);
         self
+    }
+
+    /// All tokens of the prompt, if they were reported.
+    #[must_use]
+    pub const fn prompt(&self) -> Option<u64> {
+        self.prompt_tokens
     }
 
     /// The input tokens, if they were reported.

@@ -12,7 +12,7 @@ use crate::key_rotation::Key;
 use crate::{
     error::{BoxError, KeyFailed, Rejected},
     outcome::{Effect, Ending, Idempotency, Outcome, Usage, Verdict},
-    policy::{Cost, Readings},
+    policy::{CallSize, Cost, Readings},
 };
 
 /// What a layer holds on behalf of an admitted call.
@@ -80,6 +80,15 @@ pub trait Protocol<Req, Res> {
     fn cost(&self, request: &Req) -> Cost {
         let _ = request;
         Cost::REQUEST
+    }
+
+    /// The tokens that the [cost](Self::cost) is made of, which a layer that
+    /// [estimates](crate::policy::Estimator) makes it of anew. Default: unknown, so that the cost
+    /// stands as it is.
+    #[inline]
+    fn size(&self, request: &Req) -> Option<CallSize> {
+        let _ = request;
+        None
     }
 
     /// The model that is asked, by which a pool of keys chooses among its quotas. Default: none.
@@ -241,6 +250,11 @@ macro_rules! pass_on {
     (@cost) => {
         fn cost(&self, request: &Req) -> Cost {
             self.inner.cost(request)
+        }
+
+        #[inline]
+        fn size(&self, request: &Req) -> Option<CallSize> {
+            self.inner.size(request)
         }
     };
     (@model) => {

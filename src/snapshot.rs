@@ -2,7 +2,7 @@
 
 use std::{fmt, time::Duration};
 
-use crate::admit::Stats;
+use crate::admit::{ClassCounts, Stats};
 
 /// A layer's totals since its creation and what is under way, read under one short lock.
 ///
@@ -93,5 +93,67 @@ impl fmt::Debug for Snapshot {
             .field("peak_active", &self.peak_active())
             .field("waiting", &self.waiting())
             .finish()
+    }
+}
+
+/// What is known of a class of callers that has a share, see
+/// [`Shares`](crate::policy::Shares).
+///
+/// ```
+/// use tower_relay::{policy::Shares, rate_limit::RateLimitLayer};
+///
+/// let shares = Shares::builder().class("interactive", 20).class("batch", 80).build()?;
+/// let layer = RateLimitLayer::per_second(50).shares(shares);
+/// let [others, interactive, batch] = &layer.handle().shares()[..] else {
+///     panic!("two named classes, and the others");
+/// };
+/// assert_eq!((others.name(), others.weight()), (None, 20));
+/// assert_eq!((interactive.name(), interactive.admitted()), (Some("interactive"), 0));
+/// assert_eq!((batch.waiting(), batch.refused()), (0, 0));
+/// # Ok::<(), tower_relay::policy::InvalidConfig>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct ShareSnapshot {
+    counts: ClassCounts,
+}
+
+impl ShareSnapshot {
+    #[cfg(any(
+        feature = "rate-limit",
+        feature = "key-rotation",
+        feature = "adaptive-concurrency"
+    ))]
+    pub(crate) fn all(classes: Vec<ClassCounts>) -> Vec<Self> {
+        classes.into_iter().map(|counts| Self { counts }).collect()
+    }
+
+    /// Its name; `None` for all callers of no class or of an unknown one together.
+    #[must_use]
+    pub fn name(&self) -> Option<&str> {
+        self.counts.name.as_deref()
+    }
+
+    /// The weight by which it is served while others wait too.
+    #[must_use]
+    pub const fn weight(&self) -> u32 {
+        self.counts.weight
+    }
+
+    /// Its calls in the queue.
+    #[must_use]
+    pub const fn waiting(&self) -> usize {
+        self.counts.waiting
+    }
+
+    /// Its calls admitted since there are shares.
+    #[must_use]
+    pub const fn admitted(&self) -> u64 {
+        self.counts.admitted
+    }
+
+    /// Its calls refused since there are shares.
+    #[must_use]
+    pub const fn refused(&self) -> u64 {
+        self.counts.refused
     }
 }

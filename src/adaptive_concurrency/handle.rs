@@ -3,16 +3,17 @@ use std::{fmt, num::NonZeroUsize, sync::Arc};
 use crate::{
     admit::{Admission, Algorithm, Limiter, Limits},
     policy::{
-        Quota,
+        Quota, Shares,
         limit::{Change, LimitAlgorithm},
     },
-    snapshot::Snapshot,
+    snapshot::{ShareSnapshot, Snapshot},
 };
 
 /// How a limit is driven.
 #[derive(Clone)]
 pub(super) struct Settings {
     pub(super) limits: Limits,
+    pub(super) shares: Option<Shares>,
     /// Makes an algorithm that has learned nothing yet.
     pub(super) algorithm: Arc<dyn Fn() -> Algorithm + Send + Sync>,
     pub(super) on_change: Option<OnChange>,
@@ -31,6 +32,7 @@ impl Settings {
                 max_waiting: MAX_WAITING,
                 max_wait: None,
             },
+            shares: None,
             algorithm: Arc::new(move || Box::new(algorithm.clone())),
             on_change: None,
         }
@@ -42,6 +44,7 @@ impl Settings {
         let on_change = self.on_change.clone();
         // Places have no rate, so nothing is made up for.
         let admission = Admission::new(limiter, Quota::DEFAULT_SLACK, self.limits);
+        let admission = admission.shares(self.shares.clone());
         Arc::new(admission.on_notice(Arc::new(move |change| {
             note(&change);
             if let Some(callback) = &on_change {
@@ -86,6 +89,24 @@ impl AdaptiveConcurrencyHandle {
     #[must_use]
     pub fn snapshot(&self) -> Snapshot {
         Snapshot::new(self.admission.stats())
+    }
+
+    /// Every class of callers that has a share, first those of no class; none without shares.
+    #[must_use]
+    pub fn shares(&self) -> Vec<ShareSnapshot> {
+        ShareSnapshot::all(self.admission.classes())
+    }
+
+    /// Shares otherwise from now on, with callers queued: they keep their class, if that is one of
+    /// the new ones too, and their place in it. Those that came while there were no shares are of no
+    /// class. What classes were served before counts no more.
+    pub fn set_shares(&self, shares: &Shares) {
+        self.admission.set_shares(Some(shares.clone()));
+    }
+
+    /// Serves in the order of arrival from now on, with callers queued.
+    pub fn remove_shares(&self) {
+        self.admission.set_shares(None);
     }
 
     /// How many calls may be in flight now.

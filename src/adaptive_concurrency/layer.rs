@@ -9,8 +9,11 @@ use crate::{
     call::Noted,
     error::BoxError,
     outcome::Outcome,
-    policy::limit::{Change, LimitAlgorithm},
-    protocol::{ClassifyFn, DeadlineFn, Plain},
+    policy::{
+        Shares,
+        limit::{Change, LimitAlgorithm},
+    },
+    protocol::{ClassFn, ClassifyFn, DeadlineFn, Plain},
 };
 
 /// Limits the calls in flight to what an algorithm learns that the server can take; see the
@@ -47,6 +50,30 @@ impl<P> AdaptiveConcurrencyLayer<P> {
         self.renewed()
     }
 
+    /// Shares the places among classes of callers while calls wait, instead of serving them in the
+    /// order of arrival: as many calls are admitted of each as its weight says, however long they last.
+    /// Which class a call is of, [`class`](Self::class) or the protocol says. Default: none. For what a
+    /// share is see [`Shares`].
+    ///
+    /// ```
+    /// use tower_relay::{
+    ///     adaptive_concurrency::AdaptiveConcurrencyLayer,
+    ///     policy::{Shares, limit::Fixed},
+    /// };
+    ///
+    /// let shares = Shares::builder().class("interactive", 20).class("batch", 80).build()?;
+    /// let handle = AdaptiveConcurrencyLayer::new(Fixed::of(8)).shares(shares).handle();
+    /// assert_eq!(handle.shares().len(), 3);
+    /// handle.remove_shares();
+    /// assert_eq!(handle.shares().len(), 0);
+    /// # Ok::<(), tower_relay::policy::InvalidConfig>(())
+    /// ```
+    #[must_use]
+    pub fn shares(mut self, shares: Shares) -> Self {
+        self.settings.shares = Some(shares);
+        self.renewed()
+    }
+
     /// How long a call may wait. Default: no bound but the caller's deadline.
     #[must_use]
     pub fn max_wait(mut self, wait: Duration) -> Self {
@@ -74,6 +101,16 @@ impl<P> AdaptiveConcurrencyLayer<P> {
     #[must_use]
     pub fn noted(self) -> AdaptiveConcurrencyLayer<Noted<P>> {
         self.map_protocol(Noted::new)
+    }
+
+    /// Reads the class of callers that each request is of with `class`, which is asked only where
+    /// classes have [`shares`](Self::shares), outside the lock. Default: what the protocol says.
+    #[must_use]
+    pub fn class<Req, F: for<'a> Fn(&'a Req) -> Option<&'a str>>(
+        self,
+        class: F,
+    ) -> AdaptiveConcurrencyLayer<ClassFn<P, F>> {
+        self.map_protocol(|inner| ClassFn::new(inner, class))
     }
 
     /// Reads each call's deadline with `deadline`.

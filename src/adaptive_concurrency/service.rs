@@ -66,7 +66,8 @@ where
     fn call(&mut self, request: Req) -> Self::Future {
         let _step = clock::Step::inward();
         let deadline = self.protocol.deadline(&request).map(clock::timestamp);
-        let entry = self.admission.enter(|_| (), deadline);
+        let class = self.admission.class_of(|| self.protocol.class(&request));
+        let entry = self.admission.enter(|_| (), class, deadline);
         ResponseFuture::new(entry, &mut self.inner, request, self.protocol.clone())
     }
 }

@@ -3,7 +3,7 @@ use std::{
     pin::Pin,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     task::{Context, Poll, Waker},
     thread,
@@ -13,14 +13,15 @@ use std::{
 use tokio::time::Sleep;
 
 use super::{
-    queue::{Counts, Look, Queue},
+    counts::Counts,
+    queue::{ClassCounts, Look, Queue},
     resource::{Resource, Spent},
 };
 use crate::{
     clock,
     error::{QueueFull, Rejected, TooLate},
     outcome::{Outcome, Verdict},
-    policy::Timestamp,
+    policy::{Shares, Timestamp},
 };
 
 /// When nobody has been served yet and nothing says how long a call takes.
@@ -46,6 +47,8 @@ pub(crate) type OnNotice<N> = Arc<dyn Fn(N) + Send + Sync>;
 pub(crate) struct Admission<R: Resource> {
     queue: Mutex<Queue<R>>,
     ended: Ended,
+    /// Whether classes of callers have shares, read without the lock.
+    has_classes: AtomicBool,
     limits: Limits,
     on_waiting: Option<OnWaiting>,
     on_notice: Option<OnNotice<R::Notice>>,
@@ -107,6 +110,7 @@ impl<R: Resource> Admission<R> {
         Self {
             queue: Mutex::new(Queue::new(resource, slack)),
             ended: Ended::default(),
+            has_classes: AtomicBool::new(false),
             limits,
             on_waiting: None,
             on_notice: None,
@@ -118,28 +122,46 @@ impl<R: Resource> Admission<R> {
         self
     }
 
+    pub(crate) fn shares(self, shares: Option<Shares>) -> Self {
+        if shares.is_some() {
+            self.set_shares(shares);
+        }
+        self
+    }
+
     #[cfg(any(feature = "key-rotation", feature = "adaptive-concurrency"))]
     pub(crate) fn on_notice(mut self, callback: OnNotice<R::Notice>) -> Self {
         self.on_notice = Some(callback);
         self
     }
 
-    /// Admits, queues or refuses a call that can wait until `deadline`. `ask` says under the lock
-    /// what it wants.
+    /// The class of a call as `class` says it, where classes have shares: it is not asked otherwise.
+    #[inline]
+    pub(crate) fn class_of<'a>(&self, class: impl FnOnce() -> Option<&'a str>) -> Option<&'a str> {
+        match self.has_classes.load(Ordering::Relaxed) {
+            true => class(),
+            false => None,
+        }
+    }
+
+    /// Admits, queues or refuses a call of `class` that can wait until `deadline`. `ask` says under
+    /// the lock what it wants.
     #[inline(always)]
     pub(crate) fn enter(
         self: &Arc<Self>,
         ask: impl FnOnce(&mut R) -> R::Ask,
+        class: Option<&str>,
         deadline: Option<Timestamp>,
     ) -> Entry<R> {
         let now = clock::now_shared();
         let mut queue = self.lock();
         let ask = ask(&mut queue.resource);
-        if let Some(held) = self.try_enter(&mut queue, &ask, deadline, now) {
+        let number = queue.class(class);
+        if let Some(held) = self.try_enter(&mut queue, &ask, number, deadline, now) {
             return Entry::Admitted(held);
         }
         drop(queue);
-        self.enter_late(ask, deadline, now)
+        self.enter_late(ask, class, deadline, now)
     }
 
     /// Admits a call at once, unless it has to wait or its deadline has passed.
@@ -148,13 +170,14 @@ impl<R: Resource> Admission<R> {
         self: &Arc<Self>,
         queue: &mut Queue<R>,
         ask: &R::Ask,
+        class: usize,
         deadline: Option<Timestamp>,
         now: Timestamp,
     ) -> Option<Held<R>> {
         if deadline.is_some_and(|deadline| deadline < now) {
             return None;
         }
-        let grant = queue.try_admit(ask, now)?;
+        let grant = queue.try_admit(ask, class, now)?;
         queue.counts.note_peak(self.ended.total());
         let is_timed = queue.counts.is_timed(now);
         Some(Held::new(Arc::clone(self), grant, now, is_timed))
@@ -165,17 +188,19 @@ impl<R: Resource> Admission<R> {
     fn enter_late(
         self: &Arc<Self>,
         ask: R::Ask,
+        class: Option<&str>,
         deadline: Option<Timestamp>,
         now: Timestamp,
     ) -> Entry<R> {
         self.with(|queue, wake| {
-            if let Some(held) = self.try_enter(queue, &ask, deadline, now) {
+            let class = queue.class(class);
+            if let Some(held) = self.try_enter(queue, &ask, class, deadline, now) {
                 return Entry::Admitted(held);
             }
-            match self.join(queue, ask, deadline, now, wake) {
+            match self.join(queue, ask, class, deadline, now, wake) {
                 Ok(waiting) => Entry::Queued(waiting),
                 Err(rejected) => {
-                    queue.counts.refused += 1;
+                    queue.count_refusal(class);
                     Entry::Refused(rejected)
                 }
             }
@@ -187,15 +212,18 @@ impl<R: Resource> Admission<R> {
         self: &Arc<Self>,
         queue: &mut Queue<R>,
         ask: R::Ask,
+        class: usize,
         deadline: Option<Timestamp>,
         now: Timestamp,
         wake: &mut Vec<Waker>,
     ) -> Result<Waiting<R>, Rejected> {
-        if queue.waiting() >= self.limits.max_waiting {
+        let max_waiting = self.limits.max_waiting;
+        if !queue.has_room(class, max_waiting) {
             // Those who are due make room, also where no timer has fired yet.
             queue.pass(now, wake);
         }
-        let expected = queue.resource.expect(&ask, now);
+        let ahead = queue.ahead(&ask, class);
+        let expected = queue.resource.expect(&ask, ahead, now);
         let expected = expected.map_err(Rejected::from)?;
         let patience = self
             .limits
@@ -205,14 +233,14 @@ impl<R: Resource> Admission<R> {
         if bound < now {
             return Err(self.too_late(queue, expected, bound, now, now));
         }
-        let waiting = queue.waiting();
-        let (ticket, fallback) = queue.join(ask, expected, now);
+        let (waiting, has_room) = (queue.waiting(), queue.has_room(class, max_waiting));
+        let (ticket, fallback) = queue.join(ask, class, expected, now);
         queue.pass(now, wake);
         // Those before it may wait for what this call does not need: what it has found for itself
         // goes before the estimate, and whoever is served at once needs no room.
         if let Some(due) = queue.due(ticket) {
             let expected = due.unwrap_or(expected);
-            let refused = if waiting >= self.limits.max_waiting {
+            let refused = if !has_room {
                 Some(Rejected::QueueFull(QueueFull {
                     layer: self.limits.layer,
                     waiting,
@@ -263,6 +291,22 @@ impl<R: Resource> Admission<R> {
 
     pub(crate) fn set_slack(&self, slack: Duration) {
         self.with(|queue, _| queue.set_slack(slack));
+    }
+
+    /// Shares among classes of callers, or among all alike, with callers queued.
+    pub(crate) fn set_shares(&self, shares: Option<Shares>) {
+        let now = clock::now();
+        let _old = self.with(|queue, wake| {
+            self.has_classes.store(shares.is_some(), Ordering::Relaxed);
+            let old = queue.set_shares(shares);
+            queue.pass(now, wake);
+            old
+        });
+    }
+
+    /// What is known of each class of callers that has a share; none where there are no shares.
+    pub(crate) fn classes(&self) -> Vec<ClassCounts> {
+        self.with(|queue, _| queue.class_counts())
     }
 
     /// Reads the resource as it is.
@@ -465,8 +509,9 @@ impl<R: Resource> Waiting<R> {
             let rejected = self
                 .admission
                 .too_late(queue, due, self.bound, self.entered, now);
+            let class = queue.class_of(ticket);
             let waker = queue.leave(ticket, now);
-            queue.counts.refused += 1;
+            queue.count_refusal(class);
             queue.pass(now, wake);
             (rejected, waker)
         });

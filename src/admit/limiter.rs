@@ -7,7 +7,7 @@ use super::{
 use crate::{
     outcome::Outcome,
     policy::{
-        Timestamp,
+        Part, Timestamp,
         limit::{Change, LimitAlgorithm, Sample, Signal, When},
         pool::Unservable,
     },
@@ -238,8 +238,8 @@ impl Resource for Limiter {
         self.slots.undo(place.slot, now);
     }
 
-    fn expect(&self, ask: &(), now: Timestamp) -> Result<Timestamp, Unservable> {
-        self.slots.expect(ask, now)
+    fn expect(&self, ask: &(), ahead: Part, now: Timestamp) -> Result<Timestamp, Unservable> {
+        self.slots.expect(ask, ahead, now)
     }
 
     fn joined(&mut self, _: &()) {}

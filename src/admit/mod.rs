@@ -18,6 +18,10 @@
 //! closed when its next waiter finds everything claimed. So a call that must wait for a resting
 //! scope blocks nobody who can use another.
 //!
+//! Where classes of callers have shares ([`Shares`](crate::policy::Shares)) there is a line for each
+//! class, and the walk takes the lines by [`Turns`](crate::policy::Turns): of the class that is behind,
+//! whoever came first. Grants use turns up, claims only for the rest of the pass.
+//!
 //! # Who keeps the time
 //!
 //! No task is spawned and nothing polls. Every waiter has one timer; the claimant's is set to the
@@ -33,6 +37,7 @@
 )]
 
 mod admission;
+mod counts;
 mod future;
 #[cfg(any(feature = "key-rotation", feature = "adaptive-concurrency"))]
 mod limiter;
@@ -45,13 +50,14 @@ mod tokens;
 
 #[cfg(any(feature = "key-rotation", feature = "adaptive-concurrency"))]
 pub(crate) use self::limiter::{Algorithm, Limiter};
-#[cfg(feature = "key-rotation")]
-pub(crate) use self::resource::Claim;
 #[cfg(feature = "rate-limit")]
 pub(crate) use self::slots::Slots;
 pub(crate) use self::{
     admission::{Admission, Entry, Held, Limits, Stats, Waiting},
     future::{CallFuture, Conduct, Permit},
+    queue::ClassCounts,
     resource::{Joint, Resource, Spent},
     tokens::Tokens,
 };
+#[cfg(feature = "key-rotation")]
+pub(crate) use self::{resource::Claim, tokens::nanos};

@@ -1,13 +1,27 @@
-use std::{cmp::Reverse, collections::BinaryHeap, task::Waker, time::Duration};
+use std::{task::Waker, time::Duration};
 
-use super::resource::{Claim, Resource};
+use self::classes::{Classes, Cursors};
+use super::{
+    counts::Counts,
+    resource::{Claim, Resource},
+};
 use crate::policy::{Timestamp, pool::Unservable};
+
+mod classes;
+
+pub(crate) use self::classes::ClassCounts;
 
 /// As many places are kept when nobody uses any.
 const MOST_FREE_PLACES: usize = 1_024;
 /// A task has this long to pick its grant up, however small the slack: less would take back
 /// every grant in real time.
 const LEAST_PATIENCE: Duration = Duration::from_millis(1);
+/// Where classes have shares, others may come and go first, and whoever's turn it is is called:
+/// looking at an estimate is only for the case that nobody calls, and comes later by this part of it.
+const STRETCH: u32 = 8;
+/// So does whoever stands by, by this part of what it has waited, rather than be woken each time that
+/// others go first.
+const PATIENCE: u32 = 4;
 /// Marks the end of a line and of the list of free places.
 const NONE: u32 = u32::MAX;
 
@@ -23,7 +37,10 @@ pub(super) struct Queue<R: Resource> {
     free: u32,
     /// How many places are taken, by waiters or by what became of them.
     held: usize,
+    /// For each line of the resource one of each class of callers.
     lines: Vec<Line>,
+    /// If classes of callers have shares. Without, there is one class.
+    classes: Option<Box<Classes>>,
     waiting: usize,
     next_arrival: u64,
     /// The soonest instant at which a claimant of the last pass is due.
@@ -31,87 +48,8 @@ pub(super) struct Queue<R: Resource> {
     /// The first without a claim in the last pass: it stands by, in case that claimant's task is
     /// not polled.
     standby: u32,
-    /// Where the present pass stands in each line: a waiter with its arrival, the earliest first.
-    cursors: BinaryHeap<Reverse<(u64, u32)>>,
+    cursors: Cursors,
     pub(super) counts: Counts,
-}
-
-/// What is counted under the lock.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Counts {
-    pub(super) admitted: u64,
-    pub(super) refused: u64,
-    /// Callers that went away before they were sent.
-    pub(super) abandoned: u64,
-    pub(super) peak_active: u64,
-    /// Calls that are over and took the lock to end.
-    pub(super) ended: Endings,
-    /// The time that the timed calls took, and how many they are.
-    pub(super) busy: Duration,
-    pub(super) timed: u32,
-    pub(super) last_timed: Timestamp,
-}
-
-/// How calls that are over went.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Endings {
-    pub(super) succeeded: u64,
-    pub(super) failed: u64,
-    /// Sent, but their caller went away.
-    pub(super) cancelled: u64,
-}
-
-impl Endings {
-    #[inline]
-    pub(super) const fn total(&self) -> u64 {
-        self.succeeded + self.failed + self.cancelled
-    }
-
-    #[inline]
-    pub(super) const fn count(&mut self, is_success: Option<bool>) {
-        match is_success {
-            Some(true) => self.succeeded += 1,
-            Some(false) => self.failed += 1,
-            None => self.cancelled += 1,
-        }
-    }
-}
-
-/// Calls are timed until there are more than one in this time: a second reading of the clock
-/// would be a quarter of what an admission costs.
-const TIMED_EVERY: Duration = Duration::from_micros(100);
-
-impl Counts {
-    /// The mean time from admission to release of the timed calls.
-    pub(super) fn mean_latency(&self) -> Option<Duration> {
-        self.busy.checked_div(self.timed)
-    }
-
-    /// Whether a call admitted at `now` is to be timed.
-    #[inline]
-    pub(super) fn is_timed(&mut self, now: Timestamp) -> bool {
-        let is_due = now >= self.last_timed + TIMED_EVERY;
-        if is_due {
-            self.last_timed = now;
-        }
-        is_due
-    }
-
-    pub(super) fn count_time(&mut self, took: Duration) {
-        if self.timed == u32::MAX {
-            (self.busy, self.timed) = (self.busy / 2, self.timed / 2);
-        }
-        self.busy = self.busy.saturating_add(took);
-        self.timed += 1;
-    }
-
-    /// Keeps the peak of calls in flight, of which `ended` are over without the lock.
-    #[inline]
-    pub(super) fn note_peak(&mut self, ended: u64) {
-        let ended = ended + self.ended.total();
-        let active = self.admitted.saturating_sub(ended);
-        self.peak_active = self.peak_active.max(active);
-    }
 }
 
 #[derive(Clone, Copy)]
@@ -120,6 +58,8 @@ struct Line {
     last: u32,
     /// When the last that joined can be served at the soonest.
     expected: Timestamp,
+    /// The work that all of them are, where classes have shares.
+    work: u128,
 }
 
 impl Line {
@@ -127,6 +67,7 @@ impl Line {
         first: NONE,
         last: NONE,
         expected: Timestamp::ZERO,
+        work: 0,
     };
 }
 
@@ -139,6 +80,8 @@ struct Waiter<R: Resource> {
     stage: Stage<R>,
     arrival: u64,
     waker: Option<Waker>,
+    /// What it takes from other classes, or was charged to its own; zero where there are none.
+    work: u64,
     line: u32,
     before: u32,
     after: u32,
@@ -191,11 +134,12 @@ impl<R: Resource> Queue<R> {
             free: NONE,
             held: 0,
             lines: Vec::new(),
+            classes: None,
             waiting: 0,
             next_arrival: 0,
             next_due: Timestamp::MAX,
             standby: NONE,
-            cursors: BinaryHeap::new(),
+            cursors: Cursors::new(1),
             counts: Counts::default(),
         }
     }
@@ -209,20 +153,32 @@ impl<R: Resource> Queue<R> {
         self.waiting
     }
 
+    /// The bytes of a place.
+    #[cfg(test)]
+    pub(super) const PLACE: usize = size_of::<Place<R>>();
+
     /// How many places there are, taken or free.
     #[cfg(test)]
     pub(super) fn room(&self) -> usize {
         self.places.len()
     }
 
-    /// Admits `ask` at once, unless it has to wait.
+    /// Admits `ask` at once, unless it has to wait. It is nobody's turn then, so none is used up.
     #[inline]
-    pub(super) fn try_admit(&mut self, ask: &R::Ask, now: Timestamp) -> Option<R::Grant> {
+    pub(super) fn try_admit(
+        &mut self,
+        ask: &R::Ask,
+        class: usize,
+        now: Timestamp,
+    ) -> Option<R::Grant> {
         if self.waiting > 0 {
             return None;
         }
         let grant = self.resource.try_take(ask, now)?;
         self.counts.admitted += 1;
+        if let Some(classes) = &mut self.classes {
+            classes.admitted(class);
+        }
         Some(grant)
     }
 
@@ -234,14 +190,23 @@ impl<R: Resource> Queue<R> {
     pub(super) fn join(
         &mut self,
         ask: R::Ask,
+        class: usize,
         expected: Timestamp,
         now: Timestamp,
     ) -> (u32, Timestamp) {
         self.resource.joined(&ask);
-        let line = self.resource.line(&ask) as u32;
-        if self.lines.len() <= line as usize {
-            self.lines.resize(line as usize + 1, Line::EMPTY);
-        }
+        let line = self.line(&ask, class);
+        let work = match &mut self.classes {
+            None => 0,
+            Some(classes) => {
+                classes.turns.joined(class);
+                self.resource.work(&ask).max(1)
+            }
+        };
+        let expected = match &self.classes {
+            Some(_) if expected < Timestamp::MAX => expected + expected.since(now) / STRETCH,
+            _ => expected,
+        };
         let Line {
             first,
             expected: before,
@@ -259,6 +224,7 @@ impl<R: Resource> Queue<R> {
             stage: Stage::Waiting(Wait::new(ask, now)),
             arrival,
             waker: None,
+            work,
             line,
             before: NONE,
             after: NONE,
@@ -275,11 +241,15 @@ impl<R: Resource> Queue<R> {
             return;
         }
         self.begin_pass();
-        // The waiter that came first among those at which the lines' cursors stand.
-        while let Some(Reverse((_, ticket))) = self.cursors.pop() {
+        // The waiter whose turn it is among those at which the lines' cursors stand: the one that
+        // came first, of the class that is next.
+        while let Some(ticket) = self
+            .cursors
+            .pop(self.classes.as_ref().map(|all| &all.turns))
+        {
             let slack = self.slack;
             let waiter = taken(&mut self.places, ticket);
-            let after = waiter.after;
+            let (after, class, work) = (waiter.after, self.cursors.class(waiter.line), waiter.work);
             let Stage::Waiting(wait) = &mut waiter.stage else {
                 unreachable!("only waiting places are linked");
             };
@@ -290,6 +260,9 @@ impl<R: Resource> Queue<R> {
                     self.grant(ticket, at, now, wake);
                 }
                 Claim::At(due) => {
+                    if let Some(classes) = &mut self.classes {
+                        classes.turns.plan(class, work);
+                    }
                     self.next_due = self.next_due.min(due);
                     wait.due = due;
                     if due < wait.armed {
@@ -297,14 +270,23 @@ impl<R: Resource> Queue<R> {
                         wake.extend(waiter.waker.take());
                     }
                 }
-                Claim::OnRelease => wait.due = Timestamp::MAX,
+                Claim::OnRelease => {
+                    if let Some(classes) = &mut self.classes {
+                        classes.turns.plan(class, work);
+                    }
+                    wait.due = Timestamp::MAX;
+                }
                 Claim::Nothing => {
                     wait.due = Timestamp::MAX;
                     // One is enough, or a pass would wake as many as there are lines.
                     if self.standby == NONE && self.next_due < Timestamp::MAX {
                         self.standby = ticket;
                         let standby = self.next_due + slack / 4;
-                        if standby < wait.armed {
+                        let patience = match &self.classes {
+                            Some(_) => now.since(wait.since) / PATIENCE,
+                            None => Duration::ZERO,
+                        };
+                        if standby + patience < wait.armed {
                             wait.armed = standby;
                             wake.extend(waiter.waker.take());
                         }
@@ -348,6 +330,9 @@ impl<R: Resource> Queue<R> {
         (self.next_due, self.standby) = (Timestamp::MAX, NONE);
         self.resource.begin_pass();
         self.cursors.clear();
+        if let Some(classes) = &mut self.classes {
+            classes.turns.begin_round();
+        }
         for line in 0..self.lines.len() {
             self.set_cursor(self.lines[line].first);
         }
@@ -356,8 +341,8 @@ impl<R: Resource> Queue<R> {
     /// Lets the pass go on in a line at this waiter, if it has one.
     fn set_cursor(&mut self, ticket: u32) {
         if ticket != NONE {
-            let arrival = taken(&mut self.places, ticket).arrival;
-            self.cursors.push(Reverse((arrival, ticket)));
+            let waiter = taken(&mut self.places, ticket);
+            self.cursors.push(waiter.line, waiter.arrival, ticket);
         }
     }
 
@@ -405,12 +390,13 @@ impl<R: Resource> Queue<R> {
             }
             return Look::Wait(wait.armed);
         }
-        match self.vacate(ticket).stage {
+        let waiter = self.vacate(ticket);
+        if let Stage::Failed(_) = waiter.stage {
+            self.count_refusal(self.cursors.class(waiter.line));
+        }
+        match waiter.stage {
             Stage::Granted(grant, _) => Look::Granted(grant),
-            Stage::Failed(why) => {
-                self.counts.refused += 1;
-                Look::Failed(why)
-            }
+            Stage::Failed(why) => Look::Failed(why),
             Stage::Waiting(_) | Stage::Moving => unreachable!("handled above"),
         }
     }
@@ -424,7 +410,7 @@ impl<R: Resource> Queue<R> {
         let waiter = self.vacate(ticket);
         if let Stage::Granted(grant, _) = waiter.stage {
             self.resource.undo(grant, now);
-            self.counts.admitted -= 1;
+            self.count_undone(self.cursors.class(waiter.line), waiter.work);
         }
         waiter.waker
     }
@@ -457,17 +443,26 @@ impl<R: Resource> Queue<R> {
             };
             let ask = self.resource.undo(grant, now);
             self.resource.joined(&ask);
-            self.counts.admitted -= 1;
             waiter.stage = Stage::Waiting(Wait::new(ask, now));
-            recalled.push(ticket);
+            recalled.push((ticket, self.cursors.class(waiter.line), waiter.work));
         }
-        for ticket in recalled {
+        for (ticket, class, work) in recalled {
+            self.count_undone(class, work);
+            if let Some(classes) = &mut self.classes {
+                classes.turns.came_back(class);
+            }
             self.link(ticket);
         }
         self.pass(now, wake);
     }
 
     fn grant(&mut self, ticket: u32, at: Timestamp, now: Timestamp, wake: &mut Vec<Waker>) {
+        if let Some(classes) = &mut self.classes {
+            let waiter = taken(&mut self.places, ticket);
+            let class = self.cursors.class(waiter.line);
+            classes.turns.served(class, waiter.work);
+            classes.admitted(class);
+        }
         let ask = self.unlink(ticket);
         self.resource.left(&ask);
         let grant = self.resource.take(&ask, at, now);
@@ -482,6 +477,7 @@ impl<R: Resource> Queue<R> {
         self.waiting += 1;
         let waiter = taken(&mut self.places, ticket);
         let (line, arrival) = (waiter.line as usize, waiter.arrival);
+        self.lines[line].work += u128::from(waiter.work);
         let last = self.lines[line].last;
         let is_last = last == NONE || taken(&mut self.places, last).arrival < arrival;
         let (before, after) = if is_last {
@@ -511,6 +507,10 @@ impl<R: Resource> Queue<R> {
         let waiter = taken(&mut self.places, ticket);
         let (line, before, after) = (waiter.line as usize, waiter.before, waiter.after);
         let stage = std::mem::replace(&mut waiter.stage, Stage::Moving);
+        self.lines[line].work -= u128::from(waiter.work);
+        if let Some(classes) = &mut self.classes {
+            classes.turns.left(self.cursors.class(line as u32));
+        }
         match before {
             NONE => self.lines[line].first = after,
             before => taken(&mut self.places, before).after = after,

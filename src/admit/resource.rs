@@ -1,6 +1,6 @@
 use crate::{
     outcome::{Outcome, Usage},
-    policy::{Cost, Timestamp, Unit, pool::Unservable},
+    policy::{Cost, Lesson, Part, Timestamp, Unit, pool::Unservable},
 };
 
 /// What the queue knows of the thing it admits to.
@@ -67,8 +67,18 @@ pub(crate) trait Resource {
     /// Returns a grant that was not used, and what had been asked for.
     fn undo(&mut self, grant: Self::Grant, now: Timestamp) -> Self::Ask;
 
-    /// The soonest instant at which `ask` could be served if it joined the waiters now.
-    fn expect(&self, ask: &Self::Ask, now: Timestamp) -> Result<Timestamp, Unservable>;
+    /// The soonest instant at which `ask` could be served if it joined the waiters now, of whom
+    /// this part would be served before it.
+    fn expect(&self, ask: &Self::Ask, ahead: Part, now: Timestamp)
+    -> Result<Timestamp, Unservable>;
+
+    /// What serving `ask` takes from all others, by which classes of callers are compared: the time
+    /// that the scarcest quota takes to grant it, in nanoseconds. Zero where calls are alike, or
+    /// nothing is known.
+    fn work(&self, ask: &Self::Ask) -> u64 {
+        let _ = ask;
+        0
+    }
 
     /// Counts a waiter in.
     fn joined(&mut self, ask: &Self::Ask);
@@ -121,7 +131,16 @@ impl Spent {
     /// Whether the reservation stands as it was made.
     #[inline]
     pub(crate) fn is_as_reserved(self) -> bool {
-        matches!(self, Self::Exactly(usage) | Self::AtLeast(usage) if usage == Usage::UNKNOWN)
+        matches!(
+            self,
+            Self::Exactly(usage) | Self::AtLeast(usage)
+                if usage.input().is_none() && usage.output().is_none()
+        )
+    }
+
+    /// Whether the answer of a call with this lesson tells how large calls like it are.
+    pub(crate) fn teaches(self, lesson: &Lesson) -> bool {
+        matches!(self, Self::Exactly(usage) if lesson.is_learned_from(&usage))
     }
 
     /// What it is of `reserved`: the tokens that were reported in place of the estimate.
@@ -226,8 +245,18 @@ impl<A: Resource, B: Resource> Resource for Joint<A, B> {
         (self.0.undo(a, now), self.1.undo(b, now))
     }
 
-    fn expect(&self, (a, b): &Self::Ask, now: Timestamp) -> Result<Timestamp, Unservable> {
-        Ok(self.0.expect(a, now)?.max(self.1.expect(b, now)?))
+    fn expect(
+        &self,
+        (a, b): &Self::Ask,
+        ahead: Part,
+        now: Timestamp,
+    ) -> Result<Timestamp, Unservable> {
+        let first = self.0.expect(a, ahead, now)?;
+        Ok(first.max(self.1.expect(b, ahead, now)?))
+    }
+
+    fn work(&self, (a, b): &Self::Ask) -> u64 {
+        self.0.work(a).max(self.1.work(b))
     }
 
     fn joined(&mut self, (a, b): &Self::Ask) {

@@ -3,7 +3,7 @@ use std::{convert::Infallible, num::NonZeroUsize};
 use super::resource::{Claim, Resource, Spent};
 use crate::{
     outcome::Outcome,
-    policy::{Timestamp, pool::Unservable},
+    policy::{Part, Timestamp, pool::Unservable},
 };
 
 /// Places in flight under a limit.
@@ -111,7 +111,7 @@ impl Resource for Slots {
     }
 
     /// Nobody knows when a call will end.
-    fn expect(&self, _: &(), now: Timestamp) -> Result<Timestamp, Unservable> {
+    fn expect(&self, _: &(), _: Part, now: Timestamp) -> Result<Timestamp, Unservable> {
         Ok(now)
     }
 

@@ -9,7 +9,7 @@ use crate::{
     error::BoxError,
     key_rotation::Key,
     outcome::{Idempotency, Outcome},
-    policy::{Cost, Readings},
+    policy::{CallSize, Cost, Readings},
     protocol::{Guard, Protocol},
 };
 
@@ -162,6 +162,11 @@ impl<B, Res, P: Protocol<Request<B>, Res>> Protocol<Request<B>, Res> for Credent
 
     fn cost(&self, request: &Request<B>) -> Cost {
         self.inner.cost(request)
+    }
+
+    #[inline]
+    fn size(&self, request: &Request<B>) -> Option<CallSize> {
+        self.inner.size(request)
     }
 
     fn model<'a>(&self, request: &'a Request<B>) -> Option<&'a str> {

@@ -88,7 +88,7 @@
 //! 3. *End*: [`ResponseBody`] tells the guard how the answer ended; with [`Reported`] it is the
 //!    body's own [`Report`], through any number of layers and without allocation, also when the
 //!    caller drops the stream half-way.
-//! 4. *Request*: [`Deadline`] and [`Resends`] are extensions of the request. They cost a map
+//! 4. *Request*: [`Deadline`], [`Class`] and [`Resends`] are extensions of the request. They cost a map
 //!    when they are used; a [`Call`](crate::call::Call) carries the same beside the request.
 //!
 //! A refusal of this crate becomes a response, 429, 413 or 503, by `Response::from(&rejected)`.
@@ -133,7 +133,7 @@ pub use self::{
     body::{ReadEnding, Report, ResponseBody},
     classify::{classify_error, classify_head},
     hint::retry_hint,
-    protocol::{Deadline, Http, Reported, Resends, UntilHead},
+    protocol::{Class, Deadline, Http, Reported, Resends, UntilHead},
     size::{BytesPerToken, input_tokens_by_size},
 };
 #[cfg(feature = "provider")]

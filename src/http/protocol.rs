@@ -1,5 +1,7 @@
 //! The protocols of HTTP, and what a caller may say beside a request.
 
+use std::sync::Arc;
+
 use http::{HeaderName, Request, Response};
 use http_body::Body;
 use tokio::time::Instant;
@@ -26,6 +28,7 @@ const IDEMPOTENCY_KEYS: [HeaderName; 2] = [
 /// - `classify`: an [`Outcome`] in the response's extensions, put there by an inner layer that
 ///   knows better, otherwise [`classify_head`]; errors go to [`classify_error`];
 /// - `idempotency`: the method's (RFC 9110 9.2.2), or an `idempotency-key` header;
+/// - `class`: the request's extension [`Class`];
 /// - `deadline`: the request's extension [`Deadline`];
 /// - `resends`: the request's extension [`Resends`], absent on the first send.
 ///
@@ -73,6 +76,10 @@ impl<B: Report> ReadEnding<B> for Reported {
 /// Writes the methods in which the protocols do not differ.
 macro_rules! common {
     ($q:ty, $b:ty) => {
+        fn class<'a>(&self, request: &'a Request<$q>) -> Option<&'a str> {
+            request.extensions().get::<Class>().map(Class::name)
+        }
+
         fn deadline(&self, request: &Request<$q>) -> Option<Instant> {
             let deadline = request.extensions().get::<Deadline>();
             deadline.map(|deadline| deadline.instant())
@@ -216,6 +223,38 @@ impl Deadline {
     #[must_use]
     pub const fn instant(self) -> Instant {
         self.0
+    }
+}
+
+/// The class of callers that a request is of: an extension of the request. What a class means is
+/// for [`Shares`](crate::policy::Shares) to say.
+///
+/// ```
+/// use tower_relay::http::Class;
+///
+/// let mut request = http::Request::new("question");
+/// request.extensions_mut().insert(Class::new("interactive"));
+/// assert_eq!(request.extensions().get().map(Class::name), Some("interactive"));
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Class(Arc<str>);
+
+impl Class {
+    /// The class of this name. A caller that makes many requests makes it once, and clones it.
+    #[must_use]
+    pub fn new(name: impl Into<Arc<str>>) -> Self {
+        Self(name.into())
+    }
+
+    /// Its name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.0
+    }
+
+    #[cfg(feature = "provider")]
+    pub(crate) fn shared_name(&self) -> Arc<str> {
+        Arc::clone(&self.0)
     }
 }
 

@@ -138,7 +138,12 @@ impl<R> StackLayer<R> {
     }
 
     /// Changes the key rotation: a quota or a concurrency of all scopes together, the bounds of
-    /// the queue, callbacks. Default: [`KeyRotationLayer::new`].
+    /// the queue, callbacks, estimates. Default: [`KeyRotationLayer::new`].
+    ///
+    /// It does not [estimate](KeyRotationLayer::estimate) unless asked, because a first answer that is
+    /// shorter than those still under way can cost refusals. Who asks in another language than
+    /// English, or has output that counts as it is produced (Anthropic) with limits far above what
+    /// is used, wants it.
     ///
     /// ```
     /// # use std::time::Duration;

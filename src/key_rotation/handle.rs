@@ -9,22 +9,25 @@ use crate::{
     clock,
     outcome::Outcome,
     policy::{
-        InvalidConfig, Quota, Unit,
+        Estimator, InvalidConfig, Learned, Quota, Shares, Unit,
         limit::{Fixed, LimitAlgorithm},
         pool::{Change, ScopeSnapshot, UnknownName},
     },
-    snapshot::Snapshot,
+    snapshot::{ShareSnapshot, Snapshot},
 };
 
 /// How a pool is driven.
 #[derive(Clone)]
 pub(super) struct Settings {
     pub(super) limits: Limits,
+    pub(super) shares: Option<Shares>,
     /// Of all scopes together.
     pub(super) quota: Quota,
     /// Makes an algorithm that has learned nothing yet.
     pub(super) places: Option<Arc<dyn Fn() -> Algorithm + Send + Sync>>,
     pub(super) on_transition: Option<OnTransition>,
+    /// One that has learned nothing.
+    pub(super) estimator: Option<Estimator>,
 }
 
 type OnTransition = Arc<dyn Fn(&Transition) + Send + Sync>;
@@ -40,9 +43,11 @@ impl Default for Settings {
                 max_waiting: MAX_WAITING,
                 max_wait: None,
             },
+            shares: None,
             quota: Quota::unlimited(),
             places: None,
             on_transition: None,
+            estimator: None,
         }
     }
 }
@@ -54,10 +59,12 @@ impl Settings {
         let quota = &self.quota;
         let places = self.places.as_ref().map(|places| places());
         let places = Limiter::new(places.or_else(|| quota.max_in_flight().map(fixed)));
-        let pooled = Pooled::new(Keys::new(pool, now), Tokens::new(quota, now), places);
+        let tokens = Tokens::new(quota, now).estimate(self.estimator.clone());
+        let pooled = Pooled::new(Keys::new(pool, now), tokens, places);
         let slack = pool.config().slack().min(quota.slack());
         let (told, waits) = (self.on_transition.clone(), self.on_transition.clone());
         let admission = Admission::new(pooled, slack, self.limits)
+            .shares(self.shares.clone())
             .on_notice(Arc::new(move |transition| {
                 note(&transition);
                 if let Some(callback) = &told {
@@ -178,12 +185,40 @@ impl KeyRotationHandle {
         Snapshot::new(self.admission.stats())
     }
 
+    /// Every class of callers that has a share, first those of no class; none without shares.
+    #[must_use]
+    pub fn shares(&self) -> Vec<ShareSnapshot> {
+        ShareSnapshot::all(self.admission.classes())
+    }
+
+    /// Shares otherwise from now on, with callers queued: they keep their class, if that is one of
+    /// the new ones too, and their place in it. Those that came while there were no shares are of no
+    /// class. What classes were served before counts no more.
+    pub fn set_shares(&self, shares: &Shares) {
+        self.admission.set_shares(Some(shares.clone()));
+    }
+
+    /// Serves in the order of arrival from now on, with callers queued.
+    pub fn remove_shares(&self) {
+        self.admission.set_shares(None);
+    }
+
     /// Every scope with its quotas, its rests and its keys, in the order of the configuration.
     /// Instants are on the time line of [`protocol::timestamp`](crate::protocol::timestamp).
     #[must_use]
     pub fn scopes(&self) -> Vec<ScopeSnapshot> {
         self.admission
             .read(|pooled, now| pooled.keys().policy.snapshot(now))
+    }
+
+    /// What has been learned of the calls of this model; `None` if nothing is
+    /// [estimated](crate::key_rotation::KeyRotationLayer::estimate). A reload keeps it.
+    #[must_use]
+    pub fn learned(&self, model: Option<&str>) -> Option<Learned> {
+        self.admission.read(|pooled, _| {
+            let estimator = pooled.whole().0.estimator();
+            estimator.map(|estimator| estimator.learned(model))
+        })
     }
 
     /// Uses a key again, whatever took it out: disabled, draining, rejected, denied a model, or its

@@ -1,9 +1,9 @@
 use super::{Key, KeyPool};
 use crate::{
-    admit::{Claim, Joint, Limiter, Resource, Spent, Tokens},
+    admit::{Claim, Joint, Limiter, Resource, Spent, Tokens, nanos},
     outcome::{Outcome, Verdict},
     policy::{
-        Cost, Readings, Rng, Timestamp,
+        CallSize, Cost, Part, Readings, Rng, Timestamp,
         pool::{
             self, Absorbed, Ask, Change, Check, Pick, Pool, Settlement, Transition, Unservable,
         },
@@ -99,9 +99,17 @@ impl Pooled {
     }
 
     #[inline]
-    pub(super) fn ask(&mut self, model: Option<&str>, cost: Cost) -> PooledAsk {
-        let model = self.keys_mut().policy.resolve(model);
-        (Ask::new(model, cost), (cost, ()))
+    pub(super) fn ask(
+        &mut self,
+        model: Option<&str>,
+        cost: Cost,
+        size: Option<CallSize>,
+    ) -> PooledAsk {
+        let Joint(keys, Joint(tokens, _)) = &mut self.joint;
+        let id = keys.policy.resolve(model);
+        let fits = |cost: &Cost| keys.policy.admits(&Ask::new(id, *cost));
+        let wanted = tokens.want(model, cost, size, fits);
+        (Ask::new(id, wanted.cost), (wanted, ()))
     }
 
     /// Tells the policy, and the limit of calls in flight, how a call went.
@@ -236,8 +244,17 @@ impl Resource for Pooled {
         self.joint.undo(grant, now)
     }
 
-    fn expect(&self, ask: &PooledAsk, now: Timestamp) -> Result<Timestamp, Unservable> {
-        self.joint.expect(ask, now)
+    fn expect(
+        &self,
+        ask: &PooledAsk,
+        ahead: Part,
+        now: Timestamp,
+    ) -> Result<Timestamp, Unservable> {
+        self.joint.expect(ask, ahead, now)
+    }
+
+    fn work(&self, ask: &PooledAsk) -> u64 {
+        self.joint.work(ask)
     }
 
     fn joined(&mut self, ask: &PooledAsk) {
@@ -436,8 +453,12 @@ impl Resource for Keys {
         self.policy.undo(grant.pick, now)
     }
 
-    fn expect(&self, ask: &Ask, now: Timestamp) -> Result<Timestamp, Unservable> {
-        self.policy.expect(ask, now)
+    fn expect(&self, ask: &Ask, ahead: Part, now: Timestamp) -> Result<Timestamp, Unservable> {
+        self.policy.expect_behind(ask, ahead, now)
+    }
+
+    fn work(&self, ask: &Ask) -> u64 {
+        nanos(self.policy.time_of(ask))
     }
 
     fn joined(&mut self, ask: &Ask) {

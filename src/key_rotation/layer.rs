@@ -10,11 +10,11 @@ use crate::{
     error::BoxError,
     outcome::Outcome,
     policy::{
-        Cost, Quota,
+        Cost, Estimator, Quota, Shares,
         limit::{self, LimitAlgorithm},
         pool,
     },
-    protocol::{AuthorizeFn, ClassifyFn, CostFn, DeadlineFn, ModelFn, Plain},
+    protocol::{AuthorizeFn, ClassFn, ClassifyFn, CostFn, DeadlineFn, ModelFn, Plain},
 };
 
 /// A change that a pool tells of.
@@ -81,11 +81,58 @@ impl<P> KeyRotationLayer<P> {
         self.renewed()
     }
 
+    /// Reserves what `estimator` expects of a call, where the protocol tells its
+    /// [size](crate::protocol::Protocol::size), and lets it learn from the usage of complete answers,
+    /// whichever key they came by. What is reserved is settled by the real usage as ever. Default:
+    /// a call costs what it says.
+    ///
+    /// ```
+    /// use tower_relay::{
+    ///     key_rotation::{KeyPool, KeyRotationLayer, Scope, Source},
+    ///     policy::{Estimator, InvalidConfig},
+    /// };
+    ///
+    /// let scope = Scope::new("org-a").key("a1", Source::value("secret"));
+    /// let pool = KeyPool::builder().scope(scope).build()?;
+    /// let layer = KeyRotationLayer::new(pool).estimate(Estimator::new());
+    /// assert_eq!(layer.handle().learned(Some("m")).map(|learned| learned.kinds()), Some(0));
+    /// # Ok::<(), InvalidConfig>(())
+    /// ```
+    #[must_use]
+    pub fn estimate(mut self, estimator: Estimator) -> Self {
+        self.settings.estimator = Some(estimator);
+        self.renewed()
+    }
+
     /// How many calls may wait; one more is refused at once. Zero refuses whatever cannot be
     /// admitted at once. Default: 10,000. A retry layer outside waits a refusal out.
     #[must_use]
     pub fn max_waiting(mut self, calls: usize) -> Self {
         self.settings.limits.max_waiting = calls;
+        self.renewed()
+    }
+
+    /// Shares the pool among classes of callers while calls wait, instead of serving them in the
+    /// order of arrival. Which class a call is of, [`class`](Self::class) or the protocol says. Default:
+    /// none. For what a share is see [`Shares`] and the [module](super#shares).
+    ///
+    /// ```
+    /// use tower_relay::{
+    ///     key_rotation::{KeyPool, KeyRotationLayer, Scope, Source},
+    ///     policy::Shares,
+    /// };
+    ///
+    /// let scope = Scope::new("org-a").key("a1", Source::value("secret"));
+    /// let pool = KeyPool::builder().scope(scope).build()?;
+    /// let shares = Shares::builder().class("interactive", 20).class("batch", 80).build()?;
+    /// let handle = KeyRotationLayer::new(pool).shares(shares).handle();
+    /// let weights: Vec<_> = handle.shares().iter().map(|share| share.weight()).collect();
+    /// assert_eq!(weights, [20, 20, 80]);
+    /// # Ok::<(), tower_relay::policy::InvalidConfig>(())
+    /// ```
+    #[must_use]
+    pub fn shares(mut self, shares: Shares) -> Self {
+        self.settings.shares = Some(shares);
         self.renewed()
     }
 
@@ -146,6 +193,16 @@ impl<P> KeyRotationLayer<P> {
     #[must_use]
     pub fn cost<Req, F: Fn(&Req) -> Cost>(self, cost: F) -> KeyRotationLayer<CostFn<P, F>> {
         self.map_protocol(|inner| CostFn::new(inner, cost))
+    }
+
+    /// Reads the class of callers that each request is of with `class`, which is asked only where
+    /// classes have [`shares`](Self::shares), outside the lock. Default: what the protocol says.
+    #[must_use]
+    pub fn class<Req, F: for<'a> Fn(&'a Req) -> Option<&'a str>>(
+        self,
+        class: F,
+    ) -> KeyRotationLayer<ClassFn<P, F>> {
+        self.map_protocol(|inner| ClassFn::new(inner, class))
     }
 
     /// Reads each call's deadline with `deadline`.

@@ -123,6 +123,14 @@
 //! # }
 //! ```
 //!
+//! # Shares
+//!
+//! Without [`shares`](KeyRotationLayer::shares) calls are served in the order of arrival among those who
+//! can use the same keys. With them classes of callers share the pool, with all that is joined to it,
+//! by weight: as in the [rate limit](crate::rate_limit#shares), with the time that all scopes together
+//! take to grant a call ([`Pool::time_of`](crate::policy::pool::Pool::time_of)) as what it counts. Where
+//! nothing but places in flight limits calls, they count alike.
+//!
 //! # Secrets
 //!
 //! A secret is held in a [`SecretString`], wiped when the last call that

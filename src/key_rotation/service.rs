@@ -63,10 +63,12 @@ where
         let _step = clock::Step::inward();
         let deadline = self.protocol.deadline(&request).map(clock::timestamp);
         let cost = self.protocol.cost(&request);
+        let size = self.protocol.size(&request);
         let model = self.protocol.model(&request);
+        let class = self.admission.class_of(|| self.protocol.class(&request));
         let entry = self
             .admission
-            .enter(|pooled| pooled.ask(model, cost), deadline);
+            .enter(|pooled| pooled.ask(model, cost, size), class, deadline);
         ResponseFuture::new(entry, &mut self.inner, request, self.protocol.clone())
     }
 }

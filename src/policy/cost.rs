@@ -1,5 +1,7 @@
 use std::fmt;
 
+use super::Part;
+
 /// How many units a cost can name besides requests, input tokens and output tokens.
 const CUSTOM_UNITS: usize = 3;
 const SLOTS: usize = 3 + CUSTOM_UNITS;
@@ -152,6 +154,16 @@ impl Cost {
     pub(super) fn share(mut self, many: u64) -> Self {
         for amount in &mut self.amounts {
             *amount = amount.div_ceil(many);
+        }
+        self
+    }
+
+    /// A part of this cost, rounded down.
+    pub(crate) fn part(mut self, part: Part) -> Self {
+        if part != Part::WHOLE {
+            for amount in &mut self.amounts {
+                *amount = part.of(*amount);
+            }
         }
         self
     }

@@ -1,4 +1,4 @@
-//! How long an answer will be, learned from how long answers were.
+//! How long an answer will be, learned from how long answers were, and a prompt likewise.
 
 use std::{
     collections::HashMap,
@@ -6,6 +6,11 @@ use std::{
 };
 
 use super::InvalidConfig;
+
+mod calls;
+mod ratio;
+
+pub use self::calls::{Estimate, Estimator, Learned, Lesson};
 
 /// How many of the last answers of a kind are remembered.
 const WINDOW: usize = 512;
@@ -62,11 +67,18 @@ impl AnswerKind {
     pub fn of(model: Option<&str>, input_tokens: u64) -> Self {
         let mut hasher = DefaultHasher::new();
         model.hash(&mut hasher);
-        let size = (u64::BITS - input_tokens.leading_zeros()) / 2;
-        size.hash(&mut hasher);
-        Self(hasher.finish())
+        let size = u64::from((u64::BITS - input_tokens.leading_zeros()) / 2);
+        Self(hasher.finish() & !SIZES | size)
+    }
+
+    /// What it has in common with the kinds of other sizes.
+    const fn model(self) -> u64 {
+        self.0 & !SIZES
     }
 }
+
+/// The bits of a kind that tell the size of a prompt.
+const SIZES: u64 = 0x3f;
 
 impl OutputEstimator {
     /// How many kinds are told apart.

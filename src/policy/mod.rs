@@ -24,6 +24,7 @@ mod budget;
 mod cost;
 mod error;
 mod estimate;
+mod fair;
 mod learned_rate;
 pub mod limit;
 pub mod pool;
@@ -31,21 +32,27 @@ mod quota;
 mod readings;
 mod retry;
 mod rng;
+mod shares;
+mod size;
 mod timestamp;
 mod token_bucket;
 
+pub(crate) use self::fair::Part;
 use self::timestamp::nanos;
 pub use self::{
     backoff::{Backoff, Growth, Jitter, RetryCause},
     budget::{RetryBudget, Withdrawal},
     cost::{Cost, Unit},
     error::{CostTooLarge, InvalidConfig},
-    estimate::{AnswerKind, OutputEstimator},
+    estimate::{AnswerKind, Estimate, Estimator, Learned, Lesson, OutputEstimator},
+    fair::Turns,
     learned_rate::LearnedRate,
     quota::{Quota, QuotaBuilder},
     readings::{Reading, Readings},
     retry::{Attempts, Charge, Decision, Reason, RetryPolicy, RetryPolicyBuilder},
     rng::Rng,
+    shares::{Shares, SharesBuilder},
+    size::CallSize,
     timestamp::Timestamp,
     token_bucket::{Reservation, TokenBucket},
 };

@@ -7,6 +7,7 @@ use super::{
 
 mod caution;
 mod truth;
+mod work;
 
 use self::{caution::Caution, truth::Truth};
 

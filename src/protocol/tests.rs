@@ -107,6 +107,60 @@ fn every_adaptor_passes_the_affinity_and_the_class_on() {
     }
 }
 
+/// Knows the size of its requests.
+struct Sizing;
+
+impl<Req, Res> Protocol<Req, Res> for Sizing {
+    type Response<G: Guard> = Res;
+
+    fn hold<G: Guard>(&self, response: Res, _: G) -> Res {
+        response
+    }
+
+    fn size(&self, _: &Req) -> Option<CallSize> {
+        Some(CallSize::new(3, 5))
+    }
+}
+
+#[test]
+fn every_adaptor_passes_the_size_on_but_the_one_of_costs() {
+    fn size(protocol: &impl Protocol<Ask, ()>) -> Option<CallSize> {
+        let ask = Ask {
+            model: None,
+            token: String::new(),
+        };
+        protocol.size(&ask)
+    }
+
+    let known = Some(CallSize::new(3, 5));
+    assert_eq!(size(&Plain), None);
+    assert_eq!(size(&Sizing), known);
+    assert_eq!(size(&CostFn::new(Sizing, |_: &Ask| Cost::REQUEST)), None);
+    let classify = |_: Result<&(), &BoxError>| Outcome::SUCCESS;
+    assert_eq!(size(&ClassifyFn::new(Sizing, classify)), known);
+    assert_eq!(size(&DeadlineFn::new(Sizing, |_: &Ask| None)), known);
+    assert_eq!(size(&ModelFn::new(Sizing, |_: &Ask| None)), known);
+    assert_eq!(size(&AffinityFn::new(Sizing, |_: &Ask| None)), known);
+    assert_eq!(size(&ClassFn::new(Sizing, |_: &Ask| None)), known);
+    assert_eq!(size(&AssumeIdempotent::new(Sizing)), known);
+    #[cfg(feature = "key-rotation")]
+    assert_eq!(size(&AuthorizeFn::new(Sizing, |_: &mut Ask, _| {})), known);
+    #[cfg(all(feature = "http", feature = "key-rotation"))]
+    {
+        let bearer = crate::http::Credential::bearer(Sizing);
+        let request = http::Request::new(());
+        assert_eq!(Protocol::<_, ()>::size(&bearer, &request), known);
+    }
+    let noted = crate::call::Noted::new(Sizing);
+    let facts = crate::call::Facts::of_size(CallSize::new(7, 9));
+    let call = crate::call::Call::new((), facts);
+    let of_facts = Protocol::<_, ()>::size(&noted, &call);
+    assert_eq!(of_facts, Some(CallSize::new(7, 9)));
+    let facts = crate::call::Facts::new(Cost::REQUEST);
+    let call = crate::call::Call::new((), facts);
+    assert_eq!(Protocol::<_, ()>::size(&noted, &call), None, "as the cost");
+}
+
 /// Shows what is left of requests: as much as the response says.
 struct Left;
 

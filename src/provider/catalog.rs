@@ -270,17 +270,18 @@ mod tests {
 
     #[test]
     fn an_answer_is_charged_as_the_provider_charges_it() {
+        let prompt = Usage::UNKNOWN.prompt_tokens(1_000);
         let usage = |input, output| Usage::UNKNOWN.input_tokens(input).output_tokens(output);
         for (name, expected) in [
             ("anthropic", usage(400, 30)),
-            ("bedrock", usage(400, 150)),
-            ("groq", usage(400, 30)),
+            ("bedrock", usage(400, 150).prompt_tokens(1_000)),
+            ("groq", usage(400, 30).prompt_tokens(1_000)),
             ("gemini", usage(1_000, 0)),
             ("mistral", usage(1_000, 30)),
             ("deepseek", usage(1_000, 30)),
             ("openrouter", usage(1_000, 30)),
-            ("openai", Usage::UNKNOWN),
-            ("azure-openai", Usage::UNKNOWN),
+            ("openai", prompt),
+            ("azure-openai", prompt),
         ] {
             assert_eq!(settled(name), expected, "{name}");
         }

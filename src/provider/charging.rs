@@ -1,7 +1,10 @@
 //! What a provider takes from its quotas for a call.
 
 use super::TokenUsage;
-use crate::{outcome::Usage, policy::Cost};
+use crate::{
+    outcome::Usage,
+    policy::{CallSize, Cost},
+};
 
 /// How a provider charges a call to its quotas: what it takes at admission and what it makes of
 /// that once the answer is known.
@@ -18,7 +21,8 @@ use crate::{outcome::Usage, policy::Cost};
 ///
 /// let used = TokenUsage::UNKNOWN.input(1_000).cached_input(600).output(30);
 /// let settled = charging.settle(&used);
-/// assert_eq!(settled, Usage::UNKNOWN.input_tokens(400).output_tokens(150));
+/// let charged = Usage::UNKNOWN.input_tokens(400).output_tokens(150);
+/// assert_eq!(settled, charged.prompt_tokens(1_000));
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
@@ -161,25 +165,50 @@ impl Charging {
     /// What to reserve for a request with so many input tokens and at most so many of output.
     #[must_use]
     pub const fn reserve(&self, input_tokens: u64, output_limit: u64) -> Cost {
-        let output = match (self.output, self.reservation) {
-            (Output::Free, _) => 0,
-            (_, Reserved::Sum) => output_limit,
-            (_, Reserved::Larger) => output_limit.saturating_sub(input_tokens),
-        };
-        Cost::REQUEST
-            .input_tokens(input_tokens)
-            .output_tokens(output)
+        self.size(input_tokens, output_limit).cost()
+    }
+
+    /// The same as what a cost is made of, for those who know the tokens better.
+    ///
+    /// ```
+    /// use tower_relay::{policy::CallSize, provider::Profile};
+    ///
+    /// let size = |profile: Profile| profile.charging_rule().size(300, 800);
+    /// assert_eq!(size(Profile::openai()), CallSize::new(300, 800).larger());
+    /// assert_eq!(size(Profile::anthropic()), CallSize::new(300, 800).as_produced());
+    /// ```
+    #[must_use]
+    pub const fn size(&self, input_tokens: u64, output_limit: u64) -> CallSize {
+        match (self.output, self.reservation) {
+            (Output::Free, _) => CallSize::new(input_tokens, 0),
+            (Output::AsProduced, _) => CallSize::new(input_tokens, output_limit).as_produced(),
+            (Output::Reserved, Reserved::Sum) => CallSize::new(input_tokens, output_limit),
+            (Output::Reserved, Reserved::Larger) => {
+                CallSize::new(input_tokens, output_limit).larger()
+            }
+        }
     }
 
     /// What a quota is charged for an answer that used so much. What is unknown stays unknown.
+    ///
+    /// The prompt is told beside it where another number is to be learned from than the input charged:
+    /// all of it, but what counts of it where the provider corrects its own estimate while it answers.
     #[must_use]
     pub fn settle(&self, used: &TokenUsage) -> Usage {
-        if self.settlement == Settlement::Stands {
-            return Usage::UNKNOWN;
-        }
         let mut charged = Usage::UNKNOWN;
+        let stands = self.settlement == Settlement::Stands;
         if let Some(input) = used.input_tokens() {
-            charged = charged.input_tokens(self.input(input, used));
+            let (prompt, input) = (self.prompt(input, used), self.input(input, used));
+            if stands {
+                return charged.prompt_tokens(prompt);
+            }
+            if prompt != input {
+                charged = charged.prompt_tokens(prompt);
+            }
+            charged = charged.input_tokens(input);
+        }
+        if stands {
+            return charged;
         }
         match (self.output, used.output_tokens()) {
             (Output::Free, _) => charged.output_tokens(0),
@@ -196,6 +225,16 @@ impl Charging {
         match self.failures {
             Failures::Counted => Usage::UNKNOWN,
             Failures::Free => Usage::UNKNOWN.input_tokens(0).output_tokens(0),
+        }
+    }
+
+    fn prompt(&self, input: u64, used: &TokenUsage) -> u64 {
+        match self.output {
+            Output::AsProduced => self.input(input, used),
+            Output::Reserved | Output::Free => {
+                let all = self.cached_input(CachedInput::Counted);
+                all.input(input, used)
+            }
         }
     }
 

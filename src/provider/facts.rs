@@ -13,7 +13,7 @@ use self::{affinity::Prompt, path::Path, question::Question};
 use super::{Charging, Profile};
 use crate::{
     call::{Facts, ReadFacts},
-    http::{BytesPerToken, Deadline, input_tokens_by_size},
+    http::{BytesPerToken, Class, Deadline, input_tokens_by_size},
     outcome::Idempotency,
     policy::Cost,
 };
@@ -42,6 +42,7 @@ const MOST_FRAMES: usize = 1 << 16;
 ///   `model`;
 /// - streamed: `"stream": true`, or a path whose action is one of streams;
 /// - affinity: see [`Affinity`];
+/// - class: the extension [`Class`];
 /// - deadline: the extension [`Deadline`];
 /// - idempotency: idempotent, because asking a model twice changes nothing but the bill.
 ///
@@ -102,7 +103,8 @@ impl JsonFacts {
     }
 
     /// How many bytes of the body are taken for one input token. Default:
-    /// [`BytesPerToken::DEFAULT`], four.
+    /// [`BytesPerToken::DEFAULT`], four. What is wrong about it an
+    /// [`Estimator`](crate::policy::Estimator) corrects.
     pub const fn bytes_per_token(mut self, ratio: BytesPerToken) -> Self {
         self.bytes_per_token = ratio;
         self
@@ -137,7 +139,7 @@ impl JsonFacts {
 }
 
 impl Profile {
-    /// A reader of facts that charges as this provider does.
+    /// A reader of facts that charges as this provider does, by its ratio of bytes to tokens.
     ///
     /// ```
     /// use bytes::Bytes;
@@ -149,7 +151,9 @@ impl Profile {
     /// assert_eq!(facts.cost().get(Unit::OUTPUT_TOKENS), 0, "only input counts");
     /// ```
     pub fn facts(&self) -> JsonFacts {
-        JsonFacts::new().charging(*self.charging_rule())
+        JsonFacts::new()
+            .charging(*self.charging_rule())
+            .bytes_per_token(self.bytes_per_token_ratio())
     }
 }
 
@@ -174,17 +178,20 @@ impl<B: Body + Clone + Unpin> ReadFacts<Request<B>> for JsonFacts {
                 ..Asked::default()
             }))
         };
-        let cost = match &asked {
-            None => Cost::REQUEST,
+        let facts = match &asked {
+            None => Facts::new(Cost::REQUEST),
             Some(asked) => {
                 let each = asked.max_tokens.unwrap_or(self.default_output_tokens);
                 let output = each.saturating_mul(asked.answers());
-                self.charging.reserve(asked.input_tokens, output)
+                Facts::of_size(self.charging.size(asked.input_tokens, output))
             }
         };
-        let mut facts = Facts::new(cost).idempotency(self.idempotency);
+        let mut facts = facts.idempotency(self.idempotency);
         if let Some(deadline) = request.extensions().get::<Deadline>() {
             facts = facts.deadline(deadline.instant());
+        }
+        if let Some(class) = request.extensions().get::<Class>() {
+            facts = facts.class(class.shared_name());
         }
         let asked = asked.unwrap_or_default();
         if let Some(each) = asked.max_tokens {

@@ -7,7 +7,7 @@ use http::{HeaderMap, HeaderName, StatusCode};
 use super::{Charging, Errors, Events, Output, RateHeaders};
 use crate::{
     clock,
-    http::classify_head,
+    http::{BytesPerToken, classify_head},
     outcome::Outcome,
     policy::{Readings, Unit},
 };
@@ -40,6 +40,7 @@ struct Parts {
     errors: Errors,
     events: Events,
     rate_headers: RateHeaders,
+    bytes_per_token: BytesPerToken,
 }
 
 /// The header in which a provider expects the credential.
@@ -65,6 +66,9 @@ impl Profile {
                 errors: Errors::default(),
                 events: Events::default(),
                 rate_headers: RateHeaders::standard(),
+                // No provider tells its ratio; all count by tokenizers that make about four bytes of
+                // English text a token.
+                bytes_per_token: BytesPerToken::DEFAULT,
             }),
         }
     }
@@ -106,6 +110,20 @@ impl Profile {
         self.with(|parts| parts.rate_headers = headers)
     }
 
+    /// This profile with another ratio of bytes to tokens, for the language that is asked in, or a
+    /// tokenizer of its own. Default: [`BytesPerToken::DEFAULT`], four, because no provider tells one.
+    ///
+    /// ```
+    /// use tower_relay::{http::BytesPerToken, provider::Profile};
+    ///
+    /// let ratio = BytesPerToken::new(2.5)?;
+    /// assert_eq!(Profile::openai().bytes_per_token(ratio).bytes_per_token_ratio(), ratio);
+    /// # Ok::<(), tower_relay::policy::InvalidConfig>(())
+    /// ```
+    pub fn bytes_per_token(self, ratio: BytesPerToken) -> Self {
+        self.with(|parts| parts.bytes_per_token = ratio)
+    }
+
     /// The provider's name, in kebab case.
     #[must_use]
     pub fn name(&self) -> &str {
@@ -142,6 +160,12 @@ impl Profile {
     /// How headers are read.
     pub fn rate_header_rules(&self) -> &RateHeaders {
         &self.parts.rate_headers
+    }
+
+    /// How many bytes of a request are taken for one token of its prompt.
+    #[must_use]
+    pub fn bytes_per_token_ratio(&self) -> BytesPerToken {
+        self.parts.bytes_per_token
     }
 
     /// What the headers of a response show of the provider's quotas, for

@@ -60,6 +60,10 @@ impl<Q, B: Body + Report> Protocol<Request<Q>, Response<B>> for Profile {
         relay_http::put_credential(request, key, name);
     }
 
+    fn class<'a>(&self, request: &'a Request<Q>) -> Option<&'a str> {
+        Protocol::<_, Response<B>>::class(&Reported, request)
+    }
+
     fn deadline(&self, request: &Request<Q>) -> Option<Instant> {
         Protocol::<_, Response<B>>::deadline(&Reported, request)
     }

@@ -3,8 +3,8 @@ use std::{fmt, sync::Arc};
 use crate::{
     admit::{Admission, Joint, Limits, Resource, Slots, Tokens},
     clock,
-    policy::{Quota, Timestamp, Unit},
-    snapshot::Snapshot,
+    policy::{Estimator, Learned, Quota, Shares, Timestamp, Unit},
+    snapshot::{ShareSnapshot, Snapshot},
 };
 
 /// What one limiter admits to: the quota's dimensions and the places in flight, jointly.
@@ -14,7 +14,10 @@ pub(super) type Metered = Joint<Tokens, Slots>;
 #[derive(Clone)]
 pub(super) struct Settings {
     pub(super) limits: Limits,
+    pub(super) shares: Option<Shares>,
     pub(super) on_transition: Option<Arc<dyn Fn(Transition) + Send + Sync>>,
+    /// One that has learned nothing.
+    pub(super) estimator: Option<Estimator>,
 }
 
 /// As many calls may wait as a night's batch has workers, and a leak still shows in a day.
@@ -28,7 +31,9 @@ impl Default for Settings {
                 max_waiting: MAX_WAITING,
                 max_wait: None,
             },
+            shares: None,
             on_transition: None,
+            estimator: None,
         }
     }
 }
@@ -45,7 +50,8 @@ impl Settings {
         quota: &Quota,
         since: Timestamp,
     ) -> Arc<Admission<Metered>> {
-        let metered = Joint(Tokens::new(quota, since), Slots::new(quota.max_in_flight()));
+        let tokens = Tokens::new(quota, since).estimate(self.estimator.clone());
+        let metered = Joint(tokens, Slots::new(quota.max_in_flight()));
         let on_transition = self.on_transition.clone();
         let callback = on_transition.map(|callback| -> Arc<dyn Fn(bool) + Send + Sync> {
             Arc::new(move |waits| {
@@ -57,6 +63,7 @@ impl Settings {
             })
         });
         let admission = Admission::new(metered, quota.slack(), self.limits);
+        let admission = admission.shares(self.shares.clone());
         Arc::new(admission.on_waiting(callback))
     }
 }
@@ -100,12 +107,40 @@ impl RateLimitHandle {
         Snapshot::new(self.admission.stats())
     }
 
+    /// Every class of callers that has a share, first those of no class; none without shares.
+    #[must_use]
+    pub fn shares(&self) -> Vec<ShareSnapshot> {
+        ShareSnapshot::all(self.admission.classes())
+    }
+
+    /// Shares otherwise from now on, with callers queued: they keep their class, if that is one of
+    /// the new ones too, and their place in it. Those that came while there were no shares are of no
+    /// class. What classes were served before counts no more.
+    pub fn set_shares(&self, shares: &Shares) {
+        self.admission.set_shares(Some(shares.clone()));
+    }
+
+    /// Serves in the order of arrival from now on, with callers queued.
+    pub fn remove_shares(&self) {
+        self.admission.set_shares(None);
+    }
+
     /// How much of `unit` could be taken now, right without traffic too; negative in debt,
     /// `None` if the quota does not meter it.
     #[must_use]
     pub fn available(&self, unit: Unit) -> Option<i64> {
         self.admission
             .read(|metered, now| metered.0.bucket().available(unit, now))
+    }
+
+    /// What has been learned of the calls of this model; `None` if nothing is
+    /// [estimated](crate::rate_limit::RateLimitLayer::estimate).
+    #[must_use]
+    pub fn learned(&self, model: Option<&str>) -> Option<Learned> {
+        self.admission.read(|metered, _| {
+            let estimator = metered.0.estimator();
+            estimator.map(|estimator| estimator.learned(model))
+        })
     }
 
     /// Changes the quota, up or down, with callers queued: who can be served now is served at

@@ -12,8 +12,8 @@ use crate::{
     call::Noted,
     error::BoxError,
     outcome::Outcome,
-    policy::{Cost, Quota, Unit},
-    protocol::{ClassifyFn, CostFn, DeadlineFn, Plain},
+    policy::{Cost, Estimator, Quota, Shares, Unit},
+    protocol::{ClassFn, ClassifyFn, CostFn, DeadlineFn, Plain},
 };
 
 /// Limits the calls of a service to a [`Quota`]; see the [module](super) for the whole.
@@ -104,12 +104,53 @@ impl<P> RateLimitLayer<P> {
         self.renewed()
     }
 
+    /// Shares the quota among classes of callers while calls wait, instead of serving them in the
+    /// order of arrival. Which class a call is of, [`class`](Self::class) or the protocol says. Default:
+    /// none. For what a share is see [`Shares`] and the [module](super#shares).
+    ///
+    /// ```
+    /// use tower_relay::{policy::Shares, rate_limit::RateLimitLayer};
+    ///
+    /// let shares = Shares::builder().class("interactive", 20).class("batch", 80).build()?;
+    /// let layer = RateLimitLayer::per_minute(600)
+    ///     .shares(shares)
+    ///     .class(|request: &(&'static str, u64)| Some(request.0));
+    /// let handle = layer.handle();
+    /// assert_eq!(handle.shares()[2].name(), Some("batch"));
+    /// assert_eq!(handle.shares()[2].waiting(), 0);
+    /// # Ok::<(), tower_relay::policy::InvalidConfig>(())
+    /// ```
+    #[must_use]
+    pub fn shares(mut self, shares: Shares) -> Self {
+        self.settings.shares = Some(shares);
+        self.renewed()
+    }
+
     /// How long a call may wait. One that would wait longer is refused at once. Default: no
     /// bound but the caller's deadline. A retry layer outside waits a refusal out, so bound the
     /// whole there, by a deadline or its `max_elapsed`.
     #[must_use]
     pub fn max_wait(mut self, wait: Duration) -> Self {
         self.settings.limits.max_wait = Some(wait);
+        self.renewed()
+    }
+
+    /// Reserves what `estimator` expects of a call, where the protocol tells its
+    /// [size](crate::protocol::Protocol::size), and lets it learn from the usage of complete answers.
+    /// What is reserved is settled by the real usage as ever. Default: a call costs what it says.
+    ///
+    /// ```
+    /// use tower_relay::{policy::{Estimator, Quota}, rate_limit::RateLimitLayer};
+    ///
+    /// let quota = Quota::builder().output_tokens_per_minute(80_000).build()?;
+    /// let layer = RateLimitLayer::new(quota).estimate(Estimator::new());
+    /// let learned = layer.handle().learned(Some("m")).expect("it estimates");
+    /// assert_eq!((learned.answers(), learned.input_ratio()), (0, None));
+    /// # Ok::<(), tower_relay::policy::InvalidConfig>(())
+    /// ```
+    #[must_use]
+    pub fn estimate(mut self, estimator: Estimator) -> Self {
+        self.settings.estimator = Some(estimator);
         self.renewed()
     }
 
@@ -140,6 +181,16 @@ impl<P> RateLimitLayer<P> {
     #[must_use]
     pub fn cost<Req, F: Fn(&Req) -> Cost>(self, cost: F) -> RateLimitLayer<CostFn<P, F>> {
         self.map_protocol(|inner| CostFn::new(inner, cost))
+    }
+
+    /// Reads the class of callers that each request is of with `class`, which is asked only where
+    /// classes have [`shares`](Self::shares), outside the lock. Default: what the protocol says.
+    #[must_use]
+    pub fn class<Req, F: for<'a> Fn(&'a Req) -> Option<&'a str>>(
+        self,
+        class: F,
+    ) -> RateLimitLayer<ClassFn<P, F>> {
+        self.map_protocol(|inner| ClassFn::new(inner, class))
     }
 
     /// Reads each call's deadline with `deadline`.

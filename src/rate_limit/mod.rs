@@ -69,6 +69,27 @@
 //! # Ok::<(), tower_relay::policy::InvalidConfig>(())
 //! ```
 //!
+//! # Shares
+//!
+//! Without [`shares`](RateLimitLayer::shares) calls are served in the order of arrival. With them every
+//! class of callers gets its part of the quota by weight while others wait too, whatever the sizes of
+//! its calls, and first come first served within:
+//!
+//! - what counts is what a call reserves of the scarcest of the quota's limits, as time
+//!   ([`TokenBucket::time_of`](crate::policy::TokenBucket::time_of)); what it turns out to have used
+//!   is settled with the quota, not with its class;
+//! - the class that is behind is next, and a call in its turn is waited for, however large it is:
+//!   nobody starves, and nothing that merely fits goes before it;
+//! - what a class leaves goes to the others; it saves nothing up for later;
+//! - a backlog of one class does not keep others out: when `max_waiting` calls wait, a class may still
+//!   queue as many as its weight's part of that. All together never are twice `max_waiting`;
+//! - a wait is foretold by what the weights serve first, so that a call with a deadline is not refused
+//!   for a backlog that it does not wait for.
+//!
+//! What all wait, weighed by their load, is the same in any order: a class that waits less than before
+//! makes others wait longer. One that has a fifth more by its weight than it uses waits no longer than
+//! in the order of arrival, or hardly; `docs/scoreboard.md` has figures.
+//!
 //! # What the server shows
 //!
 //! Where the [protocol](crate::protocol::Protocol::readings) reads the headers that show what is left
@@ -90,6 +111,8 @@
 //!   reaches some 500 calls per second, however high the rate. Many callers reach the rate.
 //! - A place in flight frees when a call ends, which nobody can foresee: the wait for it is not
 //!   part of the estimate by which a call with a deadline is refused at once.
+//! - With shares, a call whose task is not polled when its turn has come may hold others up by a
+//!   quarter of what they have waited.
 //! - One process knows only what it sends itself and what answers show. Pace below the quota if
 //!   others share it and the server shows nothing.
 

@@ -8,7 +8,7 @@ use tower_service::Service;
 
 use super::{RateLimitHandle, ResponseFuture, handle::Metered};
 use crate::{
-    admit::{Admission, Entry},
+    admit::{Admission, Entry, Joint},
     clock,
     error::BoxError,
     protocol::Protocol,
@@ -77,8 +77,11 @@ pub(super) fn enter<Req, Res, P: Protocol<Req, Res>>(
     request: &Req,
 ) -> Entry<Metered> {
     let deadline = protocol.deadline(request).map(clock::timestamp);
-    let cost = protocol.cost(request);
-    admission.enter(|_| (cost, ()), deadline)
+    let (cost, size) = (protocol.cost(request), protocol.size(request));
+    let model = protocol.model(request);
+    let class = admission.class_of(|| protocol.class(request));
+    let want = |Joint(tokens, _): &mut Metered| (tokens.want(model, cost, size, |_| Ok(())), ());
+    admission.enter(want, class, deadline)
 }
 
 impl<S: fmt::Debug, P> fmt::Debug for RateLimit<S, P> {

@@ -5,6 +5,7 @@ use tower::{Layer, Service, ServiceExt};
 use tower_relay::{
     adaptive_concurrency::AdaptiveConcurrencyLayer,
     error::{BoxError, Rejected},
+    policy::Shares,
 };
 
 use crate::support::*;
@@ -139,4 +140,27 @@ async fn a_smaller_limit_takes_effect_while_calls_wait() {
         [0, 0, 0, 0, 1_000, 2_000, 3_000, 4_000]
     );
     assert_idle(&service.handle());
+}
+
+#[tokio::test(start_paused = true)]
+async fn classes_share_the_places_by_weight() {
+    let shares = Shares::builder()
+        .class("hurry", 1)
+        .class("batch", 3)
+        .build();
+    let layer = AdaptiveConcurrencyLayer::new(fixed(2)).shares(shares.expect("valid"));
+    let layer = layer.class(|n: &u32| Some(["hurry", "batch"][*n as usize % 2]));
+    let handle = layer.handle();
+    let service = layer.layer(slow(1_000));
+    let calls = (0..200).map(|n| tokio::spawn(service.clone().oneshot(n)));
+    let calls: Vec<_> = calls.collect();
+    sleep(ms(39_500)).await;
+    let admitted: Vec<_> = handle
+        .shares()
+        .iter()
+        .map(|share| share.admitted())
+        .collect();
+    // The first two, one of each, found nobody waiting.
+    assert_eq!(admitted, [0, 21, 59]);
+    calls.iter().for_each(tokio::task::JoinHandle::abort);
 }

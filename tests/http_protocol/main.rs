@@ -13,7 +13,7 @@ use http_body_util::Full;
 use tokio::time::Instant;
 use tower_relay::{
     call::{Call, Facts, Noted},
-    http::{Deadline, Http, Resends, UntilHead},
+    http::{Class, Deadline, Http, Resends, UntilHead},
     outcome::{Idempotency, Outcome, Verdict},
     policy::Cost,
     protocol::{AssumeIdempotent, Protocol},
@@ -48,6 +48,28 @@ fn the_deadline_travels_with_the_request() {
     question.extensions_mut().insert(Deadline::at(instant));
     assert_eq!(http().deadline(&question), Some(instant));
     assert_eq!(http().deadline(&question.clone()), Some(instant));
+}
+
+#[test]
+fn the_class_travels_with_the_request_and_beside_it() {
+    let mut question = Question::default();
+    assert_eq!(http().class(&question), None);
+    question.extensions_mut().insert(Class::new("batch"));
+    assert_eq!(http().class(&question.clone()), Some("batch"));
+    let until_head =
+        |question: &Question| Protocol::<_, Answer>::class(&UntilHead, question).map(String::from);
+    assert_eq!(until_head(&question).as_deref(), Some("batch"));
+    let noted = Noted::new(Http);
+    let class = |facts| {
+        let call = Call::new(question.clone(), facts);
+        Protocol::<_, Answer>::class(&noted, &call).map(String::from)
+    };
+    let facts = Facts::new(Cost::REQUEST);
+    assert_eq!(class(facts.clone()).as_deref(), Some("batch"));
+    assert_eq!(
+        class(facts.class("interactive")).as_deref(),
+        Some("interactive")
+    );
 }
 
 #[test]

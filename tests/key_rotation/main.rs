@@ -15,6 +15,7 @@ mod cancellation;
 mod contract;
 mod endpoint;
 mod errors;
+mod estimates;
 mod health;
 mod history;
 mod learned;
@@ -24,5 +25,6 @@ mod reload;
 mod resting;
 #[cfg(feature = "tracing")]
 mod secrets;
+mod shares;
 mod support;
 mod transitions;

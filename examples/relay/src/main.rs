@@ -1,12 +1,18 @@
-//! `relay serve`: a gateway in front of pools of keys. `relay demo`: what a provider's quota does
-//! to a batch, and what the layers make of it.
+//! `relay serve`: a gateway in front of pools of keys. `relay batch`: a file of requests in, a file
+//! of answers out. `relay demo`: what a provider's quota does to a batch, and what the layers make
+//! of it.
 #![allow(
     clippy::disallowed_methods,
     reason = "a program measures with the real clock"
 )]
 
+mod batch;
+mod config;
 mod demo;
+mod headers;
 mod serve;
+mod signals;
+mod upstream;
 
 use std::{
     io::{self, Write},
@@ -31,6 +37,7 @@ enum Command {
     Demo(demo::Options),
     /// Forwards requests to providers, each with a key of a pool in place of the caller's.
     Serve(serve::Options),
+    Batch(batch::Options),
 }
 
 /// The run took place and found something wrong.
@@ -44,9 +51,13 @@ fn main() -> ExitCode {
         Err(error) => return no_run(&error),
     };
     let ended = match cli.command {
-        Command::Demo(options) => run(demo::run(&options)),
+        Command::Demo(options) => run(async {
+            let is_well = demo::run(&options).await?;
+            Ok(if is_well { 0 } else { FAILED })
+        }),
+        Command::Batch(options) => run(batch::run(options)),
         Command::Serve(options) => match serve::Plan::new(options) {
-            Ok(plan) => run(async { plan.run().await.map(|()| true) }),
+            Ok(plan) => run(async { plan.run().await.map(|()| 0) }),
             Err(problem) => {
                 fail(&problem);
                 return ExitCode::from(USAGE);
@@ -54,18 +65,19 @@ fn main() -> ExitCode {
         },
     };
     match ended {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::from(FAILED),
+        Ok(code) => ExitCode::from(code),
         Err(error) if is_closed_pipe(&*error) => ExitCode::SUCCESS,
         Err(error) => {
             fail(&error.to_string());
-            ExitCode::from(FAILED)
+            let problem = error.downcast_ref::<batch::Problem>();
+            let is_usage = problem.is_some_and(batch::Problem::is_usage);
+            ExitCode::from(if is_usage { USAGE } else { FAILED })
         }
     }
 }
 
-/// Whether all went as it should.
-fn run(program: impl Future<Output = Result<bool, BoxError>>) -> Result<bool, BoxError> {
+/// Its exit code.
+fn run(program: impl Future<Output = Result<u8, BoxError>>) -> Result<u8, BoxError> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()?;

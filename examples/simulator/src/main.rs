@@ -7,6 +7,7 @@ mod accuracy;
 mod chance;
 mod contender;
 mod controller;
+mod fairness;
 mod plot;
 mod published;
 mod report;
@@ -61,6 +62,7 @@ struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Command {
     Accuracy(accuracy::Arguments),
+    Fairness(fairness::Arguments),
 }
 
 impl Arguments {
@@ -104,6 +106,7 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let outcome = match &arguments.command {
         Some(Command::Accuracy(arguments)) => accuracy::run(arguments),
+        Some(Command::Fairness(arguments)) => fairness::run(arguments),
         None => run(&arguments),
     };
     match outcome {

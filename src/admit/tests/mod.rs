@@ -3,6 +3,7 @@
 mod model;
 mod queue;
 mod resources;
+mod shares;
 
 use std::{
     num::NonZeroUsize,
@@ -15,14 +16,15 @@ use std::{
 };
 
 use super::{
-    queue::{Counts, Look, Queue},
+    counts::Counts,
+    queue::{Look, Queue},
     resource::{Claim, Joint, Resource, Spent},
     slots::Slots,
-    tokens::Tokens,
+    tokens::{Tokens, Wanted},
 };
 use crate::{
     outcome::{Outcome, Usage},
-    policy::{Cost, CostTooLarge, Quota, Timestamp, Unit, pool::Unservable},
+    policy::{Cost, CostTooLarge, Part, Quota, Timestamp, Unit, pool::Unservable},
 };
 
 const SLACK: Duration = Duration::from_secs(5);
@@ -138,7 +140,7 @@ impl Resource for Scopes {
         ask
     }
 
-    fn expect(&self, _: &Ask, now: Timestamp) -> Result<Timestamp, Unservable> {
+    fn expect(&self, _: &Ask, _: Part, now: Timestamp) -> Result<Timestamp, Unservable> {
         Ok(now)
     }
 
@@ -179,7 +181,11 @@ impl<R: Resource> Bench<R> {
     }
 
     fn join(&mut self, ask: R::Ask) -> u32 {
-        let (ticket, _) = self.queue.join(ask, self.now, self.now);
+        self.join_as(0, ask)
+    }
+
+    fn join_as(&mut self, class: usize, ask: R::Ask) -> u32 {
+        let (ticket, _) = self.queue.join(ask, class, self.now, self.now);
         self.pass();
         ticket
     }
@@ -263,8 +269,8 @@ fn quota(burst: u64, max_in_flight: Option<usize>) -> Quota {
     builder.build().expect("valid")
 }
 
-fn cost(n: u64) -> Cost {
-    Cost::ZERO.input_tokens(n)
+fn cost(n: u64) -> Wanted {
+    Cost::ZERO.input_tokens(n).into()
 }
 
 fn left(tokens: &Tokens, now: u64) -> i64 {

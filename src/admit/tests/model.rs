@@ -78,7 +78,7 @@ proptest! {
                     costs.push(tokens);
                     model.waiters.push((number, tokens));
                     let ask = (cost(tokens), ());
-                    match bench.queue.try_admit(&ask, bench.now) {
+                    match bench.queue.try_admit(&ask, 0, bench.now) {
                         Some(grant) => {
                             prop_assert_eq!(model.serve(), [number]);
                             held.push((tokens, bench.now, grant));

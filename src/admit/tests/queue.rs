@@ -264,7 +264,10 @@ fn recalled_calls_return_to_the_order_they_came_in() {
     // Four are granted and seen late, in an order of their own, when debt lets none of them go.
     let mut bench = Bench::new(tokens(4));
     bench.queue.set_slack(Duration::ZERO);
-    let spent = bench.queue.try_admit(&cost(4), at(0)).expect("affordable");
+    let spent = bench
+        .queue
+        .try_admit(&cost(4), 0, at(0))
+        .expect("affordable");
     let tickets: Vec<_> = (0..5).map(|_| bench.join(cost(1))).collect();
     assert_eq!(bench.queue.waiting(), 5);
     bench.now = at(4);
@@ -293,7 +296,10 @@ fn after_a_stall_no_call_is_credited_what_came_in_for_another() {
     // Three are granted, and seen after a stall in which half as much has come in again.
     let mut bench = Bench::new(tokens(4));
     bench.queue.set_slack(Duration::ZERO);
-    let _spent = bench.queue.try_admit(&cost(4), at(0)).expect("affordable");
+    let _spent = bench
+        .queue
+        .try_admit(&cost(4), 0, at(0))
+        .expect("affordable");
     let tickets: Vec<_> = (0..3).map(|_| bench.join(cost(1))).collect();
     bench.now = at(4);
     bench.pass();
@@ -316,7 +322,10 @@ fn after_a_stall_no_call_is_credited_what_came_in_for_another() {
 fn a_claim_lost_to_a_call_that_came_back_is_no_claim() {
     let mut bench = Bench::new(tokens(1));
     bench.queue.set_slack(Duration::from_millis(1));
-    let spent = bench.queue.try_admit(&cost(1), at(0)).expect("affordable");
+    let spent = bench
+        .queue
+        .try_admit(&cost(1), 0, at(0))
+        .expect("affordable");
     let first = bench.join(cost(1));
     let second = bench.join(cost(1));
     bench.now = at(1);
@@ -338,7 +347,7 @@ fn a_claim_lost_to_a_call_that_came_back_is_no_claim() {
 #[test]
 fn looks_without_a_claim_grow_rarer() {
     let mut bench = Bench::new(tokens(10));
-    let _spent = bench.queue.try_admit(&cost(10), at(0));
+    let _spent = bench.queue.try_admit(&cost(10), 0, at(0));
     let _first = bench.join(cost(10));
     let standby = bench.join(cost(1));
     let last = bench.join(cost(1));
@@ -354,13 +363,13 @@ fn looks_without_a_claim_grow_rarer() {
 #[test]
 fn who_joins_a_line_looks_a_quarter_of_the_slack_after_the_call_before_it() {
     let mut queue = Queue::new(tokens(1), SLACK);
-    let (_, alone) = queue.join(cost(1), at(10), at(0));
+    let (_, alone) = queue.join(cost(1), 0, at(10), at(0));
     assert_eq!(alone, at(10));
-    let (_, soon) = queue.join(cost(1), at(11), at(0));
+    let (_, soon) = queue.join(cost(1), 0, at(11), at(0));
     assert_eq!(soon, at(11), "sooner than that");
-    let (_, later) = queue.join(cost(1), at(30), at(0));
+    let (_, later) = queue.join(cost(1), 0, at(30), at(0));
     assert_eq!(later, at(12) + Duration::from_millis(250));
-    let (_, after) = queue.join(cost(1), at(40), at(33));
+    let (_, after) = queue.join(cost(1), 0, at(40), at(33));
     assert_eq!(
         after,
         at(34) + Duration::from_millis(250),

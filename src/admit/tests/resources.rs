@@ -43,7 +43,7 @@ fn slots_are_counted_and_know_since_when_they_are_free() {
     slots.undo(second, at(16));
     slots.begin_pass();
     assert_eq!(slots.claim(&(), at(17), at(17)), Claim::Ready(at(16)));
-    assert_eq!(slots.expect(&(), at(18)), Ok(at(18)));
+    assert_eq!(slots.expect(&(), Part::WHOLE, at(18)), Ok(at(18)));
     // A place among several free ones leaves the instant as it is.
     slots.set_limit(NonZeroUsize::new(3), at(19));
     let slot = slots.take(&(), at(19), at(19));
@@ -76,20 +76,20 @@ fn tokens_settle_as_the_answer_says() {
 fn what_waits_ahead_is_part_of_what_is_expected() {
     let mut tokens = tokens(10);
     assert_eq!(
-        tokens.expect(&cost(10), at(3)),
+        tokens.expect(&cost(10), Part::WHOLE, at(3)),
         Ok(at(3)),
         "not in the past"
     );
     let _spent = tokens.take(&cost(10), at(3), at(3));
-    assert_eq!(tokens.expect(&cost(2), at(3)), Ok(at(5)));
+    assert_eq!(tokens.expect(&cost(2), Part::WHOLE, at(3)), Ok(at(5)));
     tokens.joined(&cost(4));
     tokens.joined(&cost(3));
-    assert_eq!(tokens.expect(&cost(2), at(3)), Ok(at(12)));
+    assert_eq!(tokens.expect(&cost(2), Part::WHOLE, at(3)), Ok(at(12)));
     tokens.left(&cost(4));
-    assert_eq!(tokens.expect(&cost(2), at(3)), Ok(at(8)));
+    assert_eq!(tokens.expect(&cost(2), Part::WHOLE, at(3)), Ok(at(8)));
     tokens.left(&cost(3));
-    assert_eq!(tokens.expect(&cost(2), at(3)), Ok(at(5)));
-    assert!(tokens.expect(&cost(11), at(3)).is_err());
+    assert_eq!(tokens.expect(&cost(2), Part::WHOLE, at(3)), Ok(at(5)));
+    assert!(tokens.expect(&cost(11), Part::WHOLE, at(3)).is_err());
 }
 
 #[test]
@@ -100,12 +100,12 @@ fn the_largest_of_those_ahead_is_forgotten_when_nobody_waits() {
     let _spent = tokens.take(&cost(1), at(0), at(0));
     tokens.joined(&cost(9));
     // Room for nine once the first nine have been taken: 1 + 9 + 1 - 9.
-    assert_eq!(tokens.expect(&cost(1), at(0)), Ok(at(2)));
+    assert_eq!(tokens.expect(&cost(1), Part::WHOLE, at(0)), Ok(at(2)));
     tokens.joined(&cost(1));
     tokens.left(&cost(9));
-    assert_eq!(tokens.expect(&cost(1), at(0)), Ok(at(0)));
+    assert_eq!(tokens.expect(&cost(1), Part::WHOLE, at(0)), Ok(at(0)));
     tokens.left(&cost(1));
-    assert_eq!(tokens.expect(&cost(1), at(0)), Ok(at(1)));
+    assert_eq!(tokens.expect(&cost(1), Part::WHOLE, at(0)), Ok(at(1)));
 }
 
 #[test]
@@ -188,7 +188,7 @@ impl Resource for Told {
         grant
     }
 
-    fn expect(&self, _: &usize, _: Timestamp) -> Result<Timestamp, Unservable> {
+    fn expect(&self, _: &usize, _: Part, _: Timestamp) -> Result<Timestamp, Unservable> {
         Ok(self.expected)
     }
 
@@ -271,7 +271,7 @@ fn a_joint_resource_has_a_line_for_each_pair() {
         .map(|ask| joint.line(&ask))
         .collect();
     assert_eq!(lines, (0..12).collect::<Vec<_>>());
-    assert_eq!(joint.expect(&(0, 0), at(0)), Ok(at(7)));
+    assert_eq!(joint.expect(&(0, 0), Part::WHOLE, at(0)), Ok(at(7)));
     assert_eq!(joint.take(&(1, 2), at(0), at(0)), (1, 2));
     assert_eq!(joint.undo((1, 2), at(0)), (1, 2));
     joint.begin_pass();

@@ -1,4 +1,4 @@
-use crate::policy::{Cost, Readings, Reservation, Timestamp};
+use crate::policy::{Cost, Part, Readings, Reservation, Timestamp};
 
 use super::{
     Ask, Claim, Pick, Pool, Strategy, Unservable,
@@ -269,10 +269,20 @@ impl Pool {
     ///
     /// [`Unservable`] if no wait is long enough.
     pub fn expect(&self, ask: &Ask, now: Timestamp) -> Result<Timestamp, Unservable> {
+        self.expect_behind(ask, Part::WHOLE, now)
+    }
+
+    /// As [`expect`](Self::expect), behind this part of those that wait for the same model.
+    pub(crate) fn expect_behind(
+        &self,
+        ask: &Ask,
+        part: Part,
+        now: Timestamp,
+    ) -> Result<Timestamp, Unservable> {
         self.fits(ask)?;
         let waiting = &self.models.get(ask.model).waiting;
         let lanes = self.views[self.models.get(ask.model).view].usable().max(1);
-        let mut ahead = waiting.cost;
+        let mut ahead = waiting.cost.part(part);
         if !waiting.is_all(&ask.cost) {
             // Who finds a lane passes those ahead who wait for another, each for its own.
             let passed = lanes.min(MOST_CLAIMS) - 1;

@@ -176,6 +176,7 @@ mod structure;
 #[cfg(test)]
 mod tests;
 mod view;
+mod work;
 
 pub use self::{
     admit::Settlement,

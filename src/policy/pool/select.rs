@@ -35,6 +35,16 @@ impl Pool {
         })
     }
 
+    /// Whether a bucket of those who can serve `ask` can ever admit its cost; where nobody can
+    /// serve it for another reason, that is not said here.
+    #[cfg(feature = "key-rotation")]
+    pub(crate) fn admits(&self, ask: &Ask) -> Result<(), CostTooLarge> {
+        match self.fits(ask) {
+            Err(Unservable::TooLarge(why)) => Err(why),
+            _ => Ok(()),
+        }
+    }
+
     /// Every key, with why it cannot serve `ask`.
     fn reasons(&self, ask: &Ask) -> impl Iterator<Item = (&Key, WhyNot)> {
         let model = ask.model;

@@ -11,14 +11,21 @@ const fn used(input: u64, output: u64) -> Usage {
     Usage::UNKNOWN.input_tokens(input).output_tokens(output)
 }
 
+/// The same with what the next prompt is estimated by.
+const fn told(prompt: u64, input: u64, output: u64) -> Usage {
+    used(input, output).prompt_tokens(prompt)
+}
+
 #[test]
 fn cached_input_that_the_provider_exempts_is_not_charged() {
     let exempt = Charging::NEW.cached_input(CachedInput::Exempt);
     assert_eq!(Charging::NEW.settle(&CACHED), used(1_000, 80));
-    assert_eq!(exempt.settle(&CACHED), used(400, 80));
-    let beside = CachedShare::Beside;
-    assert_eq!(exempt.cached_share(beside).settle(&CACHED), used(1_050, 80));
-    let all = Charging::NEW.cached_share(beside);
+    assert_eq!(exempt.settle(&CACHED), told(1_000, 400, 80));
+    let beside = exempt.cached_share(CachedShare::Beside);
+    assert_eq!(beside.settle(&CACHED), told(1_650, 1_050, 80));
+    let corrected = beside.output(Output::AsProduced);
+    assert_eq!(corrected.settle(&CACHED), used(1_050, 80));
+    let all = Charging::NEW.cached_share(CachedShare::Beside);
     assert_eq!(all.settle(&CACHED), used(1_650, 80));
 }
 
@@ -76,7 +83,12 @@ fn an_answer_that_is_free_takes_nothing_before_or_after() {
 #[test]
 fn a_reservation_that_stands_is_not_settled() {
     let stands = Charging::NEW.settlement(Settlement::Stands);
-    assert_eq!(stands.settle(&CACHED), Usage::UNKNOWN);
+    let prompt = Usage::UNKNOWN.prompt_tokens(1_000);
+    assert_eq!(
+        stands.settle(&CACHED),
+        prompt,
+        "there is something to learn"
+    );
 }
 
 #[test]

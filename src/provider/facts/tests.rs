@@ -6,7 +6,10 @@ use http_body_util::Full;
 use proptest::prelude::*;
 
 use super::*;
-use crate::{clock, policy::Unit};
+use crate::{
+    clock,
+    policy::{CallSize, Unit},
+};
 
 fn read(body: &str) -> Facts {
     let request = Request::post("/").body(Full::<Bytes>::from(body.to_owned()));
@@ -199,6 +202,14 @@ fn settings_replace_the_defaults() -> Result<(), crate::policy::InvalidConfig> {
     Ok(())
 }
 
+#[test]
+fn the_class_travels_along() {
+    let mut request = Request::new(Full::<Bytes>::from("{}"));
+    assert_eq!(JsonFacts::new().read(&request).class_name(), None);
+    request.extensions_mut().insert(Class::new("batch"));
+    assert_eq!(JsonFacts::new().read(&request).class_name(), Some("batch"));
+}
+
 #[tokio::test(start_paused = true)]
 async fn the_deadline_and_the_word_on_repeats_travel_along() {
     let mut request = Request::new(Full::<Bytes>::from("{}"));
@@ -210,7 +221,7 @@ async fn the_deadline_and_the_word_on_repeats_travel_along() {
         (unknown, Idempotency::Unknown),
     ] {
         let facts = reader.read(&request);
-        let expected = Facts::new(cost(1, 1_024))
+        let expected = Facts::of_size(CallSize::new(1, 1_024))
             .deadline(instant)
             .idempotency(idempotency);
         assert_eq!(format!("{facts:?}"), format!("{expected:?}"));

@@ -18,9 +18,10 @@ use tower_relay::{
     retry::RetryLayer,
 };
 
+pub(crate) use self::report::counted;
 use self::{
     load::{KEY_HEADER, Naive},
-    report::{Report, Row, Setting, Way, counted},
+    report::{Report, Row, Setting, Way},
     stage::{Stage, introduction},
 };
 

@@ -202,7 +202,7 @@ fn rounded(value: f64, digits: i32) -> f64 {
 }
 
 /// A number with commas: 1,200.
-pub(super) fn counted(number: u64) -> String {
+pub(crate) fn counted(number: u64) -> String {
     let digits = number.to_string();
     let mut shown = String::new();
     for (place, digit) in digits.chars().enumerate() {

@@ -4,7 +4,7 @@ use http::{HeaderMap, Uri, header::AUTHORIZATION};
 use secrecy::{ExposeSecret, SecretString};
 use subtle::{Choice, ConstantTimeEq};
 
-use super::headers::{CREDENTIALS, query_key};
+use crate::headers::{CREDENTIALS, query_key};
 
 /// Whether one of `tokens` comes with a request, in whatever header callers of any provider put
 /// their credential, or as the query's `key`. Without tokens everybody may call.

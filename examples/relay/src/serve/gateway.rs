@@ -19,14 +19,17 @@ use tower_relay::{
 
 use super::{
     callers::may_call,
-    config::Limits,
     format::Format,
-    headers::{add_via, goes_in_circles, remove_callers_own, remove_hop_by_hop, without_key},
     passing::{Passing, Until},
     record::Record,
     refusal::{Reason, Refusal, json_response},
     routes::{Routes, Served},
-    upstream::{Body, Call, Upstream},
+    upstream::Upstream,
+};
+use crate::{
+    config::Limits,
+    headers::{add_via, goes_in_circles, remove_callers_own, remove_hop_by_hop, without_key},
+    upstream::{Body, Call},
 };
 
 /// A body too large is still read up to so many times what is allowed, so that its caller gets to

@@ -12,11 +12,8 @@ use http_body::{Body as _, Frame, SizeHint};
 use tokio::time::{Instant, Sleep, sleep_until, timeout_at};
 use tower_relay::error::BoxError;
 
-use super::{
-    record::{End, Record},
-    timeouts::{Part, TimedOut},
-    upstream::Body,
-};
+use super::record::{End, Record};
+use crate::upstream::{Body, Part, TimedOut};
 
 /// When a request has to be done with.
 #[derive(Clone, Copy, Debug)]

@@ -7,7 +7,8 @@ use http::{HeaderValue, Method, Request, Response, Version};
 use tokio::time::Instant;
 use tracing::Level;
 
-use super::{config::Upstream, refusal::Reason};
+use super::refusal::Reason;
+use crate::config::Upstream;
 
 /// How the answer ended for the caller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -19,11 +19,8 @@ use http_body_util::{BodyExt, Full};
 use serde::Serialize;
 use tower_relay::{error::Rejected, policy::pool::NobodyCanServe};
 
-use super::{
-    format::Format,
-    timeouts::{Part, TimedOut},
-    upstream::Body,
-};
+use super::format::Format;
+use crate::upstream::{Body, Part, TimedOut};
 
 /// Why the relay answers in the provider's place. Its name stands in `x-relay-error`, by which our
 /// errors are told from the provider's.

@@ -5,12 +5,8 @@ use std::{
     sync::{Arc, PoisonError, RwLock},
 };
 
-use super::{
-    config::{Config, Front},
-    paths::{Fit, Pattern},
-    status::Status,
-    upstream::Upstream,
-};
+use super::{status::Status, upstream::Upstream};
+use crate::config::{Config, Front, Pattern};
 
 /// What is served now; a reload puts others in its place.
 pub(super) struct Routes {
@@ -71,7 +67,7 @@ impl Served {
     /// The upstream whose pattern fits `path` best.
     pub(super) fn find(&self, path: &str) -> Option<Arc<Upstream>> {
         let fits = self.upstreams.iter().filter_map(|upstream| {
-            let fit = closest(&upstream.config().paths, path)?;
+            let fit = Pattern::closest(&upstream.config().paths, path)?;
             Some((fit, upstream))
         });
         let (_, upstream) = fits.max_by_key(|(fit, _)| *fit)?;
@@ -103,16 +99,5 @@ impl Served {
         Status {
             upstreams: upstreams.map(|upstream| upstream.status()).collect(),
         }
-    }
-}
-
-/// An upstream without paths serves all.
-fn closest(patterns: &[Pattern], path: &str) -> Option<Fit> {
-    match patterns {
-        [] => Pattern::all().fit(path),
-        patterns => patterns
-            .iter()
-            .filter_map(|pattern| pattern.fit(path))
-            .max(),
     }
 }

@@ -8,20 +8,22 @@ use std::{
 };
 
 use clap::Args;
+use embedded_provider::Provider as Embedded;
 use tokio::net::TcpListener;
 use tower_relay::error::BoxError;
 
 use super::{
-    config::{Config, Upstream},
     logs::{self, LogFormat},
-    paths::Pattern,
-    pretend,
     routes::Routes,
     server,
-    signals::Signals,
     watch::Watch,
 };
-use crate::complain;
+use crate::{
+    complain,
+    config::{Config, Pattern, Upstream},
+    signals::Signals,
+    upstream::pretend,
+};
 
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Options {
@@ -75,7 +77,7 @@ impl Plan {
         let (path, provider, config) = match self.configured {
             Some((path, config)) => (Some(path), None, config),
             None => {
-                let (provider, config) = pretend::start().await?;
+                let (provider, config) = pretend::start(1).await?;
                 (None, Some(provider), config)
             }
         };
@@ -94,7 +96,7 @@ impl Plan {
         }
         complain(&format!("listening on http://{listen}"));
         if let Some(provider) = &provider {
-            complain(&pretend::introduction(provider, listen));
+            complain(&introduction(provider, listen));
         }
 
         let configured = config.listen;
@@ -147,6 +149,17 @@ fn reload(path: &Path, configured: SocketAddr, listen: SocketAddr, routes: &Rout
         complain(&line);
     }
     complain("reloaded");
+}
+
+/// How to try it.
+fn introduction(provider: &Embedded, listen: SocketAddr) -> String {
+    format!(
+        "no --config: this is a pretend provider at {}, which makes its answers up and enforces \
+         quotas. Try\n  curl http://{listen}/v1/messages -H 'content-type: application/json' \
+         -d '{{\"model\":\"some-model\",\"max_tokens\":60,\
+         \"messages\":[{{\"role\":\"user\",\"content\":\"Hello!\"}}]}}'",
+        provider.url()
+    )
 }
 
 /// How many keys a line names.

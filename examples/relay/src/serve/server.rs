@@ -18,12 +18,10 @@ use hyper_util::{
 };
 use tokio::net::{TcpListener, TcpStream};
 
-use super::{
+use super::{gateway, routes::Routes, watch::Watch};
+use crate::{
     config::Limits,
-    gateway,
-    routes::Routes,
     signals::{Signals, Told},
-    watch::Watch,
 };
 
 /// How long to wait for others to give back what the system has run out of.

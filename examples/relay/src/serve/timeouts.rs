@@ -4,8 +4,6 @@
 //! failure that it is: the provider may have acted, and nothing more of it comes.
 
 use std::{
-    error::Error,
-    fmt,
     future::Future,
     pin::Pin,
     sync::{Arc, PoisonError, RwLock},
@@ -22,47 +20,10 @@ use tokio::time::{Instant, Sleep, sleep_until};
 use tower_relay::error::BoxError;
 use tower_service::Service;
 
-use super::config::Timeouts;
-
-/// What took too long.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Part {
-    Connect,
-    FirstByte,
-    Idle,
-    Total,
-}
-
-/// A provider took too long.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct TimedOut {
-    part: Part,
-    limit: Duration,
-}
-
-impl TimedOut {
-    pub(super) const fn new(part: Part, limit: Duration) -> Self {
-        Self { part, limit }
-    }
-
-    pub(super) const fn part(&self) -> Part {
-        self.part
-    }
-}
-
-impl fmt::Display for TimedOut {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let limit = humantime::format_duration(self.limit);
-        match self.part {
-            Part::Connect => write!(f, "no connection within {limit} (timeouts.connect)"),
-            Part::FirstByte => write!(f, "no answer within {limit} (timeouts.first_byte)"),
-            Part::Idle => write!(f, "nothing more within {limit} (timeouts.idle)"),
-            Part::Total => write!(f, "not done within {limit} (timeouts.total)"),
-        }
-    }
-}
-
-impl Error for TimedOut {}
+use crate::{
+    config::Timeouts,
+    upstream::{Part, TimedOut},
+};
 
 /// The times that hold now; a reload changes them.
 #[derive(Clone, Debug)]

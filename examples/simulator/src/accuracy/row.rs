@@ -36,6 +36,22 @@ pub(super) struct Row {
     /// But for the burst, which each run has its own of.
     pub(super) limits: Limits,
     pub(super) knowledge: Knowledge,
+    pub(super) estimates: Estimates,
+    /// How many times what is used people ask for at most.
+    pub(super) most_wanted: f64,
+}
+
+/// How the client knows what a call will take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Estimates {
+    /// By the request alone: bytes, and the limit of its answer.
+    Stated,
+    /// By what answers were.
+    Learned,
+    /// The same, but that the bytes say something else, by one factor for all calls.
+    AllWrong,
+    /// The same, by another factor for each call.
+    EachWrong,
 }
 
 /// What a row has to reach in every run, after the warm-up.
@@ -49,6 +65,12 @@ pub(super) struct Target {
 
 impl Row {
     pub(super) fn target(&self) -> Target {
+        if matches!(self.estimates, Estimates::AllWrong | Estimates::EachWrong) {
+            return Target {
+                used: 0.9,
+                refused: 0.01,
+            };
+        }
         match self.knowledge {
             Knowledge::Configured => Target {
                 used: 0.97,
@@ -140,11 +162,19 @@ pub(super) fn all() -> Vec<Row> {
         headers: LimitHeaders::OfFormat,
         limits,
         knowledge: Knowledge::Configured,
+        estimates: Estimates::Stated,
+        most_wanted: 4.0,
     };
     let with = |headers, row| Row { headers, ..row };
     let by_headers = |name, row| Row {
         name,
         knowledge: Knowledge::Headers,
+        ..row
+    };
+
+    let learning = |name, estimates, row| Row {
+        name,
+        estimates,
         ..row
     };
 
@@ -184,14 +214,21 @@ pub(super) fn all() -> Vec<Row> {
         tokens_per_minute: Some(1_500_000),
         ..tokens
     };
+    let by_output = row(
+        "anthropic output",
+        Anthropic,
+        ChargingRule::Anthropic,
+        by_output,
+    );
+    let twenty = Row {
+        most_wanted: 20.0,
+        ..by_output.clone()
+    };
+    let generic = row("generic tokens", OpenAi, ChargingRule::Generic, tokens);
+    let generic = with(LimitHeaders::Off, generic);
     vec![
         by_input.clone(),
-        row(
-            "anthropic output",
-            Anthropic,
-            ChargingRule::Anthropic,
-            by_output,
-        ),
+        by_output.clone(),
         openai.clone(),
         row("openai requests", OpenAi, ChargingRule::OpenAi, requests),
         row("azure tokens", OpenAi, ChargingRule::Azure, tokens),
@@ -212,13 +249,36 @@ pub(super) fn all() -> Vec<Row> {
                 ..tokens
             },
         ),
-        with(
-            LimitHeaders::Off,
-            row("generic tokens", OpenAi, ChargingRule::Generic, tokens),
-        ),
-        by_headers("anthropic headers only", by_input),
-        by_headers("openai headers only", openai),
-        by_headers("groq headers only", by_groq),
+        generic.clone(),
+        by_headers("anthropic headers only", by_input.clone()),
+        by_headers("openai headers only", openai.clone()),
+        by_headers("groq headers only", by_groq.clone()),
         by_headers("mistral headers only", mistral("", tokens)),
+        learning("anthropic output learned", Estimates::Learned, by_output),
+        learning("anthropic output of 20 learned", Estimates::Learned, twenty),
+        learning(
+            "anthropic input learned",
+            Estimates::Learned,
+            by_input.clone(),
+        ),
+        learning("openai tokens learned", Estimates::Learned, openai),
+        learning("groq tokens learned", Estimates::Learned, by_groq),
+        learning(
+            "generic tokens learned",
+            Estimates::Learned,
+            generic.clone(),
+        ),
+        learning(
+            "anthropic input all wrong",
+            Estimates::AllWrong,
+            by_input.clone(),
+        ),
+        learning("anthropic input each wrong", Estimates::EachWrong, by_input),
+        learning(
+            "generic tokens all wrong",
+            Estimates::AllWrong,
+            generic.clone(),
+        ),
+        learning("generic tokens each wrong", Estimates::EachWrong, generic),
     ]
 }

@@ -19,15 +19,18 @@ use tokio::{
 };
 use tower::{Layer, Service, ServiceExt};
 use tower_relay::{
+    call::{Facts, ReadFacts},
     error::BoxError,
-    http::stack,
+    http::{BytesPerToken, stack},
     key_rotation::{self, KeyPool, Source},
+    policy::Estimator,
+    provider::JsonFacts,
 };
 
 use super::{
     figures::{Figures, Reading},
-    load::Sizes,
-    row::{Format, Row},
+    load::{self, Sizes},
+    row::{Estimates, Row},
 };
 
 const WORKERS: usize = 200;
@@ -95,7 +98,7 @@ pub(super) fn run(row: &Row, seed: u64, minutes: u64) -> Figures {
 
 async fn simulate(row: &Row, seed: u64, end: Duration) -> Figures {
     let provider = provider(row, seed);
-    let service = client(row, provider.service());
+    let service = client(row, seed, provider.service());
     let began = Instant::now();
     let seen = Rc::new(RefCell::new(Seen::default()));
     let workers: Vec<_> = (0..WORKERS)
@@ -103,7 +106,7 @@ async fn simulate(row: &Row, seed: u64, end: Duration) -> Figures {
             let rng = Rng::with_seed(seed.wrapping_mul(WORKERS as u64) + number as u64);
             let worker = work(
                 service.clone(),
-                row.format,
+                row.clone(),
                 rng,
                 began + end,
                 Rc::clone(&seen),
@@ -164,6 +167,7 @@ fn read(provider: &Provider) -> Reading {
 /// The library's layers in the recommended order before the provider.
 fn client(
     row: &Row,
+    seed: u64,
     provider: ProviderService,
 ) -> impl Service<
     Request<Full<Bytes>>,
@@ -175,18 +179,44 @@ fn client(
     scope = scope.quota(row.quota());
     let pool = KeyPool::builder().scope(scope).build();
     let pool = pool.expect("one scope with one key");
-    stack(pool, row.profile()).layer(provider)
+    let error = load::error_of_all(row, seed);
+    let stack = stack(pool, row.profile()).facts(Guess {
+        facts: row.profile().facts(),
+        error,
+    });
+    let stack = match row.estimates {
+        Estimates::Stated => stack,
+        _ => stack.key_rotation(|layer| layer.estimate(Estimator::new())),
+    };
+    stack.layer(provider)
 }
 
-async fn work<S, B>(service: S, format: Format, mut rng: Rng, end: Instant, seen: Rc<RefCell<Seen>>)
+/// Reads facts, and takes the bytes for so many times the real tokens.
+#[derive(Clone, Copy)]
+struct Guess {
+    facts: JsonFacts,
+    error: f64,
+}
+
+impl ReadFacts<Request<Full<Bytes>>> for Guess {
+    fn read(&self, request: &Request<Full<Bytes>>) -> Facts {
+        let own = request.headers().get(load::ERROR);
+        let own = own.and_then(|error| error.to_str().ok()?.parse::<f64>().ok());
+        let ratio = BytesPerToken::new(4.0 / (self.error * own.unwrap_or(1.0)));
+        let ratio = ratio.expect("all errors are between a tenth and four");
+        self.facts.bytes_per_token(ratio).read(request)
+    }
+}
+
+async fn work<S, B>(service: S, row: Row, mut rng: Rng, end: Instant, seen: Rc<RefCell<Seen>>)
 where
     S: Service<Request<Full<Bytes>>, Response = Response<B>, Error = BoxError> + Clone,
     B: Body<Data = Bytes, Error: Into<BoxError>>,
 {
     while Instant::now() < end {
-        let sizes = Sizes::draw(&mut rng);
+        let sizes = Sizes::draw(&mut rng, &row);
         let asked = Instant::now();
-        let answer = service.clone().oneshot(sizes.request(format)).await;
+        let answer = service.clone().oneshot(sizes.request(row.format)).await;
         let waited = asked.elapsed();
         let result = match answer {
             Ok(response) if response.status() == 200 => {

@@ -45,9 +45,10 @@ fn names_tell_rows_apart() {
 #[test]
 fn sizes_have_heavy_tails_within_their_bounds() {
     let mut rng = Rng::with_seed(1);
+    let row = row("generic tokens");
     let mut lengths: Vec<_> = (0..2_000)
         .map(|_| {
-            let request = Sizes::draw(&mut rng).request(Format::OpenAi);
+            let request = Sizes::draw(&mut rng, &row).request(Format::OpenAi);
             request.body().size_hint().exact().expect("a whole body")
         })
         .collect();

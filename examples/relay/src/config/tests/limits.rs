@@ -5,7 +5,7 @@ use std::time::Duration;
 use tower_relay::policy::{breaker::BreakerConfig, limit::Bounds};
 
 use super::{assert_wrong, parse, quota, upstream};
-use crate::serve::config::Algorithm;
+use crate::config::Algorithm;
 
 #[test]
 fn a_quota() {

@@ -25,11 +25,8 @@ use hyper_util::{
 use tower_relay::error::BoxError;
 use tower_service::Service;
 
-use super::{
-    base_url::BaseUrl,
-    config::{Http2, Upstream},
-    timeouts::{Part, TimedOut},
-};
+use super::late::{Part, TimedOut};
+use crate::config::{BaseUrl, Http2, Upstream};
 
 /// Shorter than the idle times of the load balancers that providers stand behind.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(50);
@@ -42,7 +39,7 @@ const LARGEST_WINDOW: u32 = (1 << 31) - 1;
 
 /// Connections to the hosts of one upstream.
 #[derive(Clone, Debug)]
-pub(super) struct HttpClient {
+pub(crate) struct HttpClient {
     lanes: Arc<Mutex<Vec<Lane>>>,
     http2: Http2,
     connect: Duration,
@@ -66,7 +63,7 @@ struct Lane {
 type Connections = legacy::Client<Connector, Full<Bytes>>;
 
 impl HttpClient {
-    pub(super) fn new(config: &Upstream) -> Self {
+    pub(crate) fn new(config: &Upstream) -> Self {
         Self {
             lanes: Arc::default(),
             http2: config.http2,
@@ -145,7 +142,7 @@ impl Service<Request<Full<Bytes>>> for HttpClient {
 
 /// An answer's body, which keeps its place on the connection to its end.
 #[derive(Debug)]
-pub(super) struct Carried {
+pub(crate) struct Carried {
     body: Incoming,
     #[expect(dead_code, reason = "it is counted as long as it is here")]
     in_flight: Arc<()>,

@@ -9,11 +9,8 @@ use tower_relay::{
     policy::InvalidConfig,
 };
 
-use super::{key::Key, problem::Problem, quota::ClassQuota, reader::Node};
-use crate::serve::{
-    base_url::BaseUrl,
-    headers::{is_credential, is_framing},
-};
+use super::{base_url::BaseUrl, key::Key, problem::Problem, quota::ClassQuota, reader::Node};
+use crate::headers::{is_credential, is_framing};
 
 /// An account at a provider.
 #[derive(Clone, Debug)]

@@ -41,6 +41,17 @@ impl Pattern {
         })
     }
 
+    /// How closely the best of `patterns` fits `path`; without any, an upstream serves all.
+    pub(crate) fn closest(patterns: &[Self], path: &str) -> Option<Fit> {
+        match patterns {
+            [] => Self::all().fit(path),
+            patterns => patterns
+                .iter()
+                .filter_map(|pattern| pattern.fit(path))
+                .max(),
+        }
+    }
+
     /// How closely it fits `path`, if it does: a full path more than any prefix, a long prefix
     /// more than a short one.
     pub(crate) fn fit(&self, path: &str) -> Option<Fit> {

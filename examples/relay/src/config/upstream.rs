@@ -8,17 +8,15 @@ use tower_relay::{
 };
 
 use super::{
+    base_url::BaseUrl,
     breaker::Breaker,
     concurrency::Concurrency,
+    paths::Pattern,
     problem::Problem,
+    providers::{BEDROCK, Provider},
     reader::{Node, Table, word},
     scope::{Scope, base_url},
     timeouts::Timeouts,
-};
-use crate::serve::{
-    base_url::BaseUrl,
-    paths::Pattern,
-    providers::{BEDROCK, Provider},
 };
 
 const STRATEGIES: [(&str, Strategy); 5] = [

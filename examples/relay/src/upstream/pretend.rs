@@ -1,18 +1,13 @@
-//! What is served without a configuration: a provider that only pretends, in this very process.
+//! What there is without a configuration: a provider that only pretends, in this very process.
 
-use std::{io, net::SocketAddr, time::Duration};
+use std::{io, time::Duration};
 
-use embedded_provider::{Latency, Limits, Provider as Embedded};
+use embedded_provider::{Latency, LimitHeaders, Limits, Provider as Embedded};
 use tower_relay::policy::{InvalidConfig, Quota, pool::Strategy};
 
-use super::{
-    base_url::BaseUrl,
-    config::{
-        Breaker, ClassQuota, Concurrency, Config, DEFAULT_LISTEN, Front, Http2, Key, Scope,
-        Timeouts, Upstream,
-    },
-    paths::Pattern,
-    providers::Provider,
+use crate::config::{
+    BaseUrl, Breaker, ClassQuota, Concurrency, Config, DEFAULT_LISTEN, Front, Http2, Key, Pattern,
+    Provider, Scope, Timeouts, Upstream,
 };
 use tower_relay::error::BoxError;
 
@@ -46,22 +41,33 @@ struct Account {
     scopes: &'static [(&'static str, &'static [&'static str])],
 }
 
-/// Starts the provider; it runs as long as the handle is kept.
-pub(super) async fn start() -> Result<(Embedded, Config), BoxError> {
-    let provider = embedded().await?;
-    let config = config(&provider)?;
+/// Starts the provider, with a clock that runs so many times faster than the real one; it runs as
+/// long as the handle is kept.
+pub(crate) async fn start(time_scale: u32) -> Result<(Embedded, Config), BoxError> {
+    let provider = embedded(time_scale).await?;
+    let config = config(&provider, time_scale.into())?;
     Ok((provider, config))
 }
 
-async fn embedded() -> io::Result<Embedded> {
+async fn embedded(time_scale: u32) -> io::Result<Embedded> {
     let limits = Limits {
         requests_per_minute: Some(REQUESTS),
         input_tokens_per_minute: Some(INPUT_TOKENS),
         output_tokens_per_minute: Some(OUTPUT_TOKENS),
+        // One second of the caller's: no machine stalls for less time because this clock is quick.
+        burst: Duration::from_secs(1) * time_scale,
         ..Limits::default()
     };
     let scopes = ACCOUNTS.iter().flat_map(|account| account.scopes);
-    let mut provider = Embedded::builder().latency(LATENCY);
+    // Headers tell of limits per minute of its own clock, which is not the caller's.
+    let headers = match time_scale {
+        1 => LimitHeaders::OfFormat,
+        _ => LimitHeaders::Off,
+    };
+    let mut provider = Embedded::builder()
+        .time_scale(time_scale.into())
+        .limit_headers(headers)
+        .latency(LATENCY);
     for (name, aliases) in scopes {
         let keys = aliases.iter().map(|alias| secret(alias));
         provider = provider.scope(embedded_provider::Scope::new(*name, keys, limits));
@@ -69,8 +75,10 @@ async fn embedded() -> io::Result<Embedded> {
     provider.start().await
 }
 
-fn config(provider: &Embedded) -> Result<Config, BoxError> {
-    let upstreams = ACCOUNTS.iter().map(|account| upstream(account, provider));
+fn config(provider: &Embedded, time_scale: u64) -> Result<Config, BoxError> {
+    let upstreams = ACCOUNTS
+        .iter()
+        .map(|account| upstream(account, provider, time_scale));
     Ok(Config {
         listen: DEFAULT_LISTEN,
         front: Front::default(),
@@ -78,9 +86,9 @@ fn config(provider: &Embedded) -> Result<Config, BoxError> {
     })
 }
 
-fn upstream(account: &Account, provider: &Embedded) -> Result<Upstream, BoxError> {
+fn upstream(account: &Account, provider: &Embedded, time_scale: u64) -> Result<Upstream, BoxError> {
     let scopes = account.scopes.iter();
-    let scopes = scopes.map(|(name, aliases)| scope(name, aliases));
+    let scopes = scopes.map(|(name, aliases)| scope(name, aliases, time_scale));
     Ok(Upstream {
         name: account.provider.to_owned(),
         provider: Provider::of(account.provider).expect("it is in the table"),
@@ -97,11 +105,11 @@ fn upstream(account: &Account, provider: &Embedded) -> Result<Upstream, BoxError
     })
 }
 
-fn scope(name: &str, aliases: &[&str]) -> Result<Scope, InvalidConfig> {
+fn scope(name: &str, aliases: &[&str], time_scale: u64) -> Result<Scope, InvalidConfig> {
     let quota = Quota::builder()
-        .requests_per_minute(REQUESTS)
-        .input_tokens_per_minute(INPUT_TOKENS)
-        .output_tokens_per_minute(OUTPUT_TOKENS)
+        .requests_per_minute(REQUESTS * time_scale)
+        .input_tokens_per_minute(INPUT_TOKENS * time_scale)
+        .output_tokens_per_minute(OUTPUT_TOKENS * time_scale)
         .build()?;
     let models = Vec::new();
     let keys = aliases.iter().map(|alias| Key {
@@ -122,15 +130,4 @@ fn scope(name: &str, aliases: &[&str]) -> Result<Scope, InvalidConfig> {
 /// It opens nothing anywhere.
 fn secret(alias: &str) -> String {
     format!("pretend-{alias}")
-}
-
-/// How to try it.
-pub(super) fn introduction(provider: &Embedded, listen: SocketAddr) -> String {
-    format!(
-        "no --config: this is a pretend provider at {}, which makes its answers up and enforces \
-         quotas. Try\n  curl http://{listen}/v1/messages -H 'content-type: application/json' \
-         -d '{{\"model\":\"some-model\",\"max_tokens\":60,\
-         \"messages\":[{{\"role\":\"user\",\"content\":\"Hello!\"}}]}}'",
-        provider.url()
-    )
 }

@@ -295,7 +295,7 @@ fn a_missing_file_is_a_problem_of_its_own() {
 
 #[test]
 fn the_names_of_the_upstreams_defaults_are_those_of_the_example() {
-    let example = include_str!("../../../relay.example.toml");
+    let example = include_str!("../../relay.example.toml");
     for field in [
         "max_wait = \"10m\"",
         "max_waiting = 10_000",

@@ -10,7 +10,7 @@ use http::{
 };
 
 /// Where callers put their credential, whatever the provider.
-pub(super) const CREDENTIALS: [HeaderName; 4] = [
+pub(crate) const CREDENTIALS: [HeaderName; 4] = [
     AUTHORIZATION,
     HeaderName::from_static("x-api-key"),
     HeaderName::from_static("api-key"),
@@ -31,12 +31,12 @@ const HOP_BY_HOP: [HeaderName; 5] = [
 const QUERY_KEY: &str = "key";
 
 /// Whether callers put credentials in this header.
-pub(super) fn is_credential(name: &HeaderName) -> bool {
+pub(crate) fn is_credential(name: &HeaderName) -> bool {
     CREDENTIALS.contains(name)
 }
 
 /// Whether this header says how a message is sent rather than what it says.
-pub(super) fn is_framing(name: &HeaderName) -> bool {
+pub(crate) fn is_framing(name: &HeaderName) -> bool {
     is_hop_by_hop(name) || [HOST, CONTENT_LENGTH, EXPECT, TRAILER, VIA].contains(name)
 }
 
@@ -45,7 +45,7 @@ fn is_hop_by_hop(name: &HeaderName) -> bool {
 }
 
 /// Removes what is meant for this connection alone, in either direction.
-pub(super) fn remove_hop_by_hop(headers: &mut HeaderMap) {
+pub(crate) fn remove_hop_by_hop(headers: &mut HeaderMap) {
     // RFC 9110 7.6.1: "Intermediaries MUST parse a received Connection header field before a
     // message is forwarded and, for each connection-option in this field, remove any header or
     // trailer field(s) from the message with the same name".
@@ -70,7 +70,7 @@ pub(super) fn remove_hop_by_hop(headers: &mut HeaderMap) {
 /// Removes what a request says to the relay rather than to the provider: hop-by-hop headers, the
 /// relay's own host, and every credential. Answers are asked for as they are, because what is
 /// compressed tells the relay neither its usage nor its error.
-pub(super) fn remove_callers_own(headers: &mut HeaderMap) {
+pub(crate) fn remove_callers_own(headers: &mut HeaderMap) {
     remove_hop_by_hop(headers);
     headers.remove(HOST);
     // The body is here already, whole and without its trailers; its length is that of what is sent.
@@ -92,7 +92,7 @@ const MOST_RELAYS: usize = 5;
 
 /// RFC 9110 7.6.3: "An HTTP-to-HTTP gateway MUST send an appropriate Via header field in each
 /// inbound request message". Answers it may leave alone, and so they are the provider's own.
-pub(super) fn add_via(headers: &mut HeaderMap, received: Version) {
+pub(crate) fn add_via(headers: &mut HeaderMap, received: Version) {
     let via = match received {
         Version::HTTP_10 => "1.0 tower-relay",
         Version::HTTP_2 => "2.0 tower-relay",
@@ -102,7 +102,7 @@ pub(super) fn add_via(headers: &mut HeaderMap, received: Version) {
 }
 
 /// Whether a request has come through so many relays that one of them must be its own upstream.
-pub(super) fn goes_in_circles(headers: &HeaderMap) -> bool {
+pub(crate) fn goes_in_circles(headers: &HeaderMap) -> bool {
     let values = headers.get_all(VIA).iter();
     let hops = values.flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
     let relays = hops.filter(|hop| hop.trim_ascii().ends_with(PSEUDONYM.as_bytes()));
@@ -114,7 +114,7 @@ const BEARER_SINCE: &[u8] = b"2026-10-21";
 
 /// Puts the pool's key where clients of the version that a request for Anthropic names have it:
 /// older ones in `x-api-key`, current ones in `authorization`.
-pub(super) fn fit_credential(headers: &mut HeaderMap) {
+pub(crate) fn fit_credential(headers: &mut HeaderMap) {
     const VERSION: HeaderName = HeaderName::from_static("anthropic-version");
     const OLDER: HeaderName = HeaderName::from_static("x-api-key");
 
@@ -133,14 +133,14 @@ pub(super) fn fit_credential(headers: &mut HeaderMap) {
 }
 
 /// The key that some callers put into the query.
-pub(super) fn query_key(uri: &Uri) -> Option<&str> {
+pub(crate) fn query_key(uri: &Uri) -> Option<&str> {
     let mut pairs = uri.query()?.split('&').map(|pair| pair.split_once('='));
     let key = pairs.find_map(|pair| pair.filter(|(name, _)| *name == QUERY_KEY));
     key.map(|(_, key)| key)
 }
 
 /// The path and query of a request, without the key that some callers put there.
-pub(super) fn without_key(uri: &Uri) -> PathAndQuery {
+pub(crate) fn without_key(uri: &Uri) -> PathAndQuery {
     let path = uri.path_and_query().cloned();
     let path = path.unwrap_or_else(|| PathAndQuery::from_static("/"));
     let Some(query) = path.query() else {

@@ -1,0 +1,15 @@
+//! What sends calls to providers, for whoever makes them.
+//!
+//! `stack` is the layers by which a call gets a key, `client` what is under them, `pretend` a
+//! provider for those who have none.
+
+mod client;
+mod late;
+pub(crate) mod pretend;
+mod stack;
+
+pub(crate) use self::{
+    client::{Carried, HttpClient},
+    late::{Part, TimedOut},
+    stack::{Body, Call, Stack, hosts, outcome_of},
+};
