@@ -18,6 +18,8 @@ async fn main() -> Result<(), BoxError> {
     let scope = Scope::new("org", ["key"], limits);
     let api = Provider::builder().scope(scope).start().await?;
 
+    // For `https`, `build(connector)` with one of hyper-rustls in the place of `build_http()`, and for
+    // HTTP/2 hyper-util's feature `http2`; the layers stay as they are.
     let quota = Quota::builder().requests_per_minute(600).build()?;
     let client = ServiceBuilder::new()
         .layer(RetryLayer::http().assume_idempotent())

@@ -74,9 +74,19 @@ fn find<'a, E: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a 
         if let Some(found) = error.downcast_ref() {
             return Some(found);
         }
-        next = error.source();
+        next = cause(error);
     }
     None
+}
+
+/// What caused `error`.
+fn cause<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a (dyn Error + 'static)> {
+    // Its `Boxed` names as its source that of the error in it, not that error.
+    #[cfg(feature = "async-openai")]
+    if let Some(async_openai::error::OpenAIError::Boxed(boxed)) = error.downcast_ref() {
+        return Some(&**boxed);
+    }
+    error.source()
 }
 
 impl fmt::Display for Rejected {

@@ -50,12 +50,15 @@
 //! | `retry` | `retry` | retries by verdict, hint, deadline and a success-funded budget |
 //! | `http` | `http` | what status codes, headers and bodies mean |
 //! | `provider` | `provider` | what is particular to language models: profiles, and the layer that reads responses |
+//! | `reqwest`, `async_openai` | `reqwest`, `async-openai` | these clients behind the layers |
+//! | `builder` | `builder` | the layers as methods of `tower::ServiceBuilder` |
 //! | `protocol`, `call`, `error`, `snapshot` | any layer | one strategy a layer, facts beside the request, refusals, totals |
 //! | `guide` | `http` and all layers | which limit for which server; what changes when layers are swapped |
 //! | `testing` | `test-util` | services to test layers with |
 //!
 //! The feature `stack` adds `http::stack`, the recommended order in one layer.
-//! `full` is all but `test-util`; `hyper-util` recognises its client's failures to connect; `tracing`
+//! `full` is all but `test-util`, with the clients that some of it is for; a program names what it
+//! needs. `hyper-util` recognises its client's failures to connect; `tracing`
 //! logs refusals and retries. Features only add.
 //!
 //! # Order
@@ -92,6 +95,10 @@ pub mod adaptive_concurrency;
     feature = "adaptive-concurrency"
 ))]
 mod admit;
+#[cfg(feature = "async-openai")]
+pub mod async_openai;
+#[cfg(feature = "builder")]
+pub mod builder;
 #[cfg(feature = "_service")]
 pub mod call;
 #[cfg(feature = "circuit-breaker")]
@@ -119,6 +126,8 @@ pub mod protocol;
 pub mod provider;
 #[cfg(feature = "rate-limit")]
 pub mod rate_limit;
+#[cfg(feature = "reqwest")]
+pub mod reqwest;
 #[cfg(feature = "retry")]
 pub mod retry;
 #[cfg(any(

@@ -81,7 +81,7 @@ struct Waiter<R: Resource> {
     arrival: u64,
     waker: Option<Waker>,
     /// What it takes from other classes, or was charged to its own; zero where there are none.
-    work: u64,
+    work: u32,
     line: u32,
     before: u32,
     after: u32,
@@ -200,7 +200,7 @@ impl<R: Resource> Queue<R> {
             None => 0,
             Some(classes) => {
                 classes.turns.joined(class);
-                self.resource.work(&ask).max(1)
+                work_of(&self.resource, &ask)
             }
         };
         let expected = match &self.classes {
@@ -261,7 +261,7 @@ impl<R: Resource> Queue<R> {
                 }
                 Claim::At(due) => {
                     if let Some(classes) = &mut self.classes {
-                        classes.turns.plan(class, work);
+                        classes.turns.plan(class, work.into());
                     }
                     self.next_due = self.next_due.min(due);
                     wait.due = due;
@@ -272,7 +272,7 @@ impl<R: Resource> Queue<R> {
                 }
                 Claim::OnRelease => {
                     if let Some(classes) = &mut self.classes {
-                        classes.turns.plan(class, work);
+                        classes.turns.plan(class, work.into());
                     }
                     wait.due = Timestamp::MAX;
                 }
@@ -460,7 +460,7 @@ impl<R: Resource> Queue<R> {
         if let Some(classes) = &mut self.classes {
             let waiter = taken(&mut self.places, ticket);
             let class = self.cursors.class(waiter.line);
-            classes.turns.served(class, waiter.work);
+            classes.turns.served(class, waiter.work.into());
             classes.admitted(class);
         }
         let ask = self.unlink(ticket);
@@ -556,6 +556,12 @@ impl<R: Resource> Queue<R> {
         }
         waiter
     }
+}
+
+/// In steps of a microsecond, as many as a place has room for: more than an hour.
+fn work_of<R: Resource>(resource: &R, ask: &R::Ask) -> u32 {
+    let micros = resource.work(ask).div_ceil(1_000).max(1);
+    u32::try_from(micros).unwrap_or(u32::MAX)
 }
 
 fn taken<R: Resource>(places: &mut [Place<R>], ticket: u32) -> &mut Waiter<R> {

@@ -105,10 +105,11 @@ pub(crate) fn advice(headers: &HeaderMap) -> Advice {
 /// What an attempt turned out to be, by the error that came instead of a response.
 ///
 /// A [`Rejected`](crate::error::Rejected) of this crate anywhere in the chain of sources is a
-/// local refusal. Any other error is a server fault: one that certainly had no effect if the
+/// local refusal, and with the feature `reqwest` a request that its client could not build is
+/// the caller's fault. Any other error is a server fault: one that certainly had no effect if the
 /// chain shows that no connection came about (an [`io::Error`] such as "connection refused", or
-/// with the feature `hyper-util` its client's connect errors, DNS and TLS included), otherwise
-/// one that may have acted.
+/// with the features `hyper-util` and `reqwest` their clients' connect errors, DNS and TLS
+/// included), otherwise one that may have acted.
 ///
 /// ```
 /// use std::io;
@@ -121,6 +122,10 @@ pub(crate) fn advice(headers: &HeaderMap) -> Advice {
 /// ```
 pub fn classify_error(error: &BoxError) -> Outcome {
     let outcome = protocol::classify(Err(error));
+    #[cfg(feature = "reqwest")]
+    if outcome.verdict() == Verdict::ServerFault && never_built(&**error) {
+        return Outcome::new(Verdict::CallerFault);
+    }
     if outcome.verdict() == Verdict::ServerFault && never_connected(&**error) {
         return outcome.with_effect(Effect::None);
     }
@@ -138,6 +143,13 @@ fn never_connected(error: &(dyn Error + 'static)) -> bool {
                 return true;
             }
         }
+        #[cfg(feature = "reqwest")]
+        {
+            let client = error.downcast_ref::<reqwest::Error>();
+            if client.is_some_and(reqwest::Error::is_connect) {
+                return true;
+            }
+        }
         let io = error.downcast_ref::<io::Error>();
         if io.is_some_and(|io| is_unreachable(io.kind())) {
             return true;
@@ -147,6 +159,20 @@ fn never_connected(error: &(dyn Error + 'static)) -> bool {
             Some(inner) => Some(inner),
             None => error.source(),
         };
+    }
+    false
+}
+
+/// Whether `error`, or what caused it, says that there was no request to send.
+#[cfg(feature = "reqwest")]
+fn never_built(error: &(dyn Error + 'static)) -> bool {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        let client = error.downcast_ref::<reqwest::Error>();
+        if client.is_some_and(reqwest::Error::is_builder) {
+            return true;
+        }
+        next = error.source();
     }
     false
 }

@@ -56,9 +56,10 @@ pub struct OutputEstimator {
     uses: u64,
 }
 
-/// Calls whose answers are taken to be alike: those of one model with prompts of like size.
+/// Calls whose answers are taken to be alike: those of one model with prompts of like size. Of two
+/// models one in 67 million pairs is taken for one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct AnswerKind(u64);
+pub struct AnswerKind(u32);
 
 impl AnswerKind {
     /// The kind of a call of this model with a prompt of this many tokens: prompts are alike whose
@@ -67,18 +68,18 @@ impl AnswerKind {
     pub fn of(model: Option<&str>, input_tokens: u64) -> Self {
         let mut hasher = DefaultHasher::new();
         model.hash(&mut hasher);
-        let size = u64::from((u64::BITS - input_tokens.leading_zeros()) / 2);
-        Self(hasher.finish() & !SIZES | size)
+        let size = (u64::BITS - input_tokens.leading_zeros()) / 2;
+        Self(hasher.finish() as u32 & !SIZES | size)
     }
 
     /// What it has in common with the kinds of other sizes.
-    const fn model(self) -> u64 {
+    const fn model(self) -> u32 {
         self.0 & !SIZES
     }
 }
 
 /// The bits of a kind that tell the size of a prompt.
-const SIZES: u64 = 0x3f;
+const SIZES: u32 = 0x3f;
 
 impl OutputEstimator {
     /// How many kinds are told apart.

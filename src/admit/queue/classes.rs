@@ -1,6 +1,6 @@
 use std::{cmp::Reverse, collections::BinaryHeap, sync::Arc};
 
-use super::{Line, Place, Queue, Stage, taken};
+use super::{Line, Place, Queue, Stage, taken, work_of};
 use crate::{
     admit::resource::Resource,
     policy::{Part, Shares, Turns},
@@ -50,8 +50,8 @@ impl Classes {
     }
 
     /// An admission is undone, and the turn of so much work that it was.
-    pub(super) fn undone(&mut self, class: usize, work: u64) {
-        self.turns.give_back(class, work);
+    pub(super) fn undone(&mut self, class: usize, work: u32) {
+        self.turns.give_back(class, work.into());
         let admitted = &mut self.counts[class].0;
         *admitted = admitted.saturating_sub(1);
     }
@@ -153,7 +153,7 @@ impl<R: Resource> Queue<R> {
                 };
                 let line = ask.map_or(0, |ask| self.resource.line(ask));
                 let work = match (&self.classes, ask) {
-                    (Some(_), Some(ask)) => self.resource.work(ask).max(1),
+                    (Some(_), Some(ask)) => work_of(&self.resource, ask),
                     // What was granted before is nobody's turn any more.
                     _ => 0,
                 };
@@ -191,7 +191,7 @@ impl<R: Resource> Queue<R> {
     }
 
     /// Takes an admission back, and the turn that it was.
-    pub(super) fn count_undone(&mut self, class: usize, work: u64) {
+    pub(super) fn count_undone(&mut self, class: usize, work: u32) {
         self.counts.admitted -= 1;
         if let Some(classes) = &mut self.classes {
             classes.undone(class, work);

@@ -97,6 +97,35 @@ fn grants_that_go_back_give_their_turns_back() {
 }
 
 #[test]
+fn a_grant_that_is_dropped_leaves_its_class_as_it_was() {
+    let mut bench = shared(tokens(10));
+    let _spent = bench.queue.try_admit(&cost(10), 0, at(0)).expect("free");
+    let dropped = bench.join_as(1, cost(10));
+    let other = bench.join_as(2, cost(10));
+    let other_then = bench.join_as(2, cost(10));
+    bench.now = at(10);
+    bench.pass();
+    bench.leave(dropped);
+    let _sent = bench.granted(other);
+    // Of the two the one class was served, the other not.
+    let next = bench.join_as(1, cost(10));
+    bench.now = at(20);
+    bench.pass();
+    let _sent = bench.granted(next);
+    assert!(bench.waits(other_then).is_some());
+}
+
+#[test]
+fn in_a_pass_claims_are_turns_too() {
+    let mut bench = shared(Scopes::new(10, 20));
+    let [first, second] = [1, 1].map(|class| bench.join_as(class, Ask::Either));
+    let other = bench.join_as(2, Ask::Either);
+    assert_eq!(bench.waits(first), Some(at(10)));
+    assert_eq!(bench.waits(other), Some(at(20)));
+    assert_ne!(bench.waits(second), Some(at(20)));
+}
+
+#[test]
 fn many_classes_and_calls_cost_a_step_or_two_each() {
     let mut bench = shared(tokens(1));
     let _spent = bench.queue.try_admit(&cost(1), 0, at(0)).expect("free");

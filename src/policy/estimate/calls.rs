@@ -1,6 +1,6 @@
 //! What to expect of a call as a whole.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, num::NonZeroU32};
 
 use super::{
     AnswerKind, OutputEstimator,
@@ -55,7 +55,7 @@ const SAFETY: f64 = 0.95;
 pub struct Estimator {
     output: OutputEstimator,
     /// By model.
-    ratios: HashMap<u64, Ratio>,
+    ratios: HashMap<u32, Ratio>,
     uses: u64,
     answers: u64,
 }
@@ -82,14 +82,18 @@ pub struct Estimate {
     lesson: Lesson,
 }
 
-/// What of an [`Estimate`] is kept to learn from the call's answer: 16 bytes, because guards hold it.
+/// What of an [`Estimate`] is kept to learn from the call's answer: eight bytes, because guards and
+/// waiting calls hold it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Lesson {
     kind: AnswerKind,
-    /// As it was estimated before any correction.
-    input: u32,
-    learns_output: bool,
+    /// Twice the input as it was estimated before any correction, and one more if the output is to
+    /// be learned; plus one.
+    told: NonZeroU32,
 }
+
+/// A longer prompt is taken to be of this many tokens.
+const LONGEST_PROMPT: u64 = 1 << 30;
 
 /// What an [`Estimator`] has learned of a model.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -153,11 +157,7 @@ impl Estimator {
         Estimate {
             cost: size.input(input).output(output).cost(),
             least,
-            lesson: Lesson {
-                kind,
-                input: u32::try_from(stated).unwrap_or(u32::MAX),
-                learns_output,
-            },
+            lesson: Lesson::new(kind, stated, learns_output),
         }
     }
 
@@ -173,9 +173,9 @@ impl Estimator {
             }
             let ratio = self.ratios.entry(model).or_default();
             ratio.used = self.uses;
-            ratio.learn(lesson.input, real);
+            ratio.learn(lesson.input(), real);
         }
-        if let (Some(output), true) = (usage.output(), lesson.learns_output) {
+        if let (Some(output), true) = (usage.output(), lesson.learns_output()) {
             self.output.learn(lesson.kind, output);
         }
     }
@@ -239,6 +239,23 @@ impl Estimate {
 }
 
 impl Lesson {
+    fn new(kind: AnswerKind, input: u64, learns_output: bool) -> Self {
+        let told = 2 * input.min(LONGEST_PROMPT) + u64::from(learns_output);
+        let told = u32::try_from(told).unwrap_or(u32::MAX - 1);
+        Self {
+            kind,
+            told: NonZeroU32::MIN.saturating_add(told),
+        }
+    }
+
+    const fn input(&self) -> u32 {
+        (self.told.get() - 1) / 2
+    }
+
+    const fn learns_output(&self) -> bool {
+        (self.told.get() - 1) % 2 == 1
+    }
+
     /// Whether this usage teaches anything.
     #[must_use]
     pub const fn is_learned_from(&self, usage: &Usage) -> bool {

@@ -239,14 +239,15 @@ impl Crew {
             self.progress.say(trouble);
         }
         self.troubles = troubles;
-        let is_hopeless = self
-            .books
-            .failing()
-            .is_some_and(|failing| failing > self.patience);
-        if is_hopeless && !self.is_draining() {
-            let span = span(self.patience);
+        let failing = self.books.failing();
+        if let (Some((_, cause)), false) = (
+            failing.filter(|(time, _)| *time > self.patience),
+            self.is_draining(),
+        ) {
+            let patience = span(self.patience);
             self.progress.say(&format!(
-                "stopping: nothing has succeeded for {span} (--patience); the same command goes on"
+                "stopping: nothing has succeeded for {patience} (--patience): {cause}; the same \
+                 command goes on"
             ));
             self.drain();
         }

@@ -72,7 +72,8 @@ After a kill
   once: again for what was under way. A line is written before it counts as done, so a kill of the
   process loses none. The disk is told to hold them every 5 s and at the end, so a power cut loses
   the last 5 s at most, and these are asked for again. Standard input is kept in FILE.stdin until
-  all is done; go on with the same input, or with that file. An input that has changed is refused.
+  all is done; go on with the same input once more, or name that file. An input that has changed
+  is refused.
 
 Order
   With `finished` no answer waits for another. With `input` it waits for those before it, four

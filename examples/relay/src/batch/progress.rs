@@ -36,8 +36,9 @@ pub(super) struct Books {
 #[derive(Debug, Default)]
 struct Mood {
     last_success: Option<Instant>,
-    /// Since when nothing has succeeded and something has failed.
+    /// Since when nothing has succeeded and something has failed, and when and why that was last.
     failing: Option<Instant>,
+    last_failure: Option<(Instant, String)>,
     /// What failed last, until it is told.
     news: Option<String>,
 }
@@ -98,8 +99,9 @@ impl Books {
     }
 
     /// A call brought no answer for another reason.
-    pub(super) fn failed(&self) {
+    pub(super) fn failed(&self, cause: String) {
         self.failed.fetch_add(1, Relaxed);
+        self.mood().fail(cause);
     }
 
     /// The provider has answered, or said that it never will.
@@ -115,14 +117,18 @@ impl Books {
     /// others have succeeded since.
     pub(super) fn gave_up(&self, line: u64, reason: &str, since: Instant) -> bool {
         let mut mood = self.mood();
-        mood.failing.get_or_insert_with(Instant::now);
+        mood.fail(reason.to_owned());
         mood.news = Some(format!("line {line}: {reason}"));
         mood.last_success.is_some_and(|last| last > since)
     }
 
-    /// For how long nothing has succeeded, if something failed meanwhile.
-    pub(super) fn failing(&self) -> Option<Duration> {
-        self.mood().failing.map(|since| since.elapsed())
+    /// For how long nothing has succeeded while calls failed, and why they did. Waiting for a
+    /// quota is no failure, however long it takes.
+    pub(super) fn failing(&self) -> Option<(Duration, String)> {
+        let mood = self.mood();
+        let (at, cause) = mood.last_failure.as_ref()?;
+        let since = mood.failing.filter(|_| at.elapsed() < RECENTLY)?;
+        Some((since.elapsed(), cause.clone()))
     }
 
     fn news(&self) -> Option<String> {
@@ -154,6 +160,18 @@ impl Books {
     }
 }
 
+impl Mood {
+    fn fail(&mut self, cause: String) {
+        let now = Instant::now();
+        self.failing.get_or_insert(now);
+        self.last_failure = Some((now, cause));
+    }
+}
+
+/// Longer than breakers keep calls away.
+const RECENTLY: Duration = Duration::from_secs(15 * 60);
+/// After how long without a success it is said why.
+const WORTH_SAYING: Duration = Duration::from_secs(3);
 /// How often a bar is drawn.
 pub(super) const TICK: Duration = Duration::from_millis(200);
 /// How often there is a line where there is no terminal.
@@ -205,9 +223,18 @@ impl Progress {
         let is_news_due = self
             .news
             .is_none_or(|told| now.duration_since(told) >= NEWS);
-        if let Some(news) = is_news_due.then(|| books.news()).flatten() {
-            self.say(&format!("{news}; it is tried again"));
-            self.news = Some(now);
+        if is_news_due {
+            let failing = books.failing().filter(|(time, _)| *time >= WORTH_SAYING);
+            let news = match (failing, books.news()) {
+                (Some((time, cause)), _) => {
+                    Some(format!("nothing has succeeded for {}: {cause}", span(time)))
+                }
+                (None, news) => news,
+            };
+            if let Some(news) = news {
+                self.say(&format!("{news}; it is tried again"));
+                self.news = Some(now);
+            }
         }
         let shown = self.shown(books, done, waiting);
         if !self.bar.is_hidden() {

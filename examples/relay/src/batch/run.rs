@@ -41,10 +41,6 @@ pub(crate) async fn run(options: Options) -> Result<u8, BoxError> {
         Some(config) => (None, config),
         None => {
             let (provider, config) = pretend::start(PRETEND_SCALE).await?;
-            complain(&format!(
-                "no --config: answers are made up by a pretend provider, which enforces quotas on \
-                 a clock {PRETEND_SCALE} times faster"
-            ));
             (Some(provider), config)
         }
     };
@@ -84,10 +80,17 @@ pub(crate) async fn run(options: Options) -> Result<u8, BoxError> {
         provider.is_some(),
     );
     let store = lock.open(&state)?;
+    if provider.is_some() {
+        complain(&format!(
+            "no --config: answers are made up by a pretend provider, which enforces quotas on a \
+             clock {PRETEND_SCALE} times faster"
+        ));
+    }
     if let Some(copied) = copied {
         input.file = copied.keep()?;
     }
     let batch = Batch {
+        is_stdin,
         input,
         checked,
         options,
@@ -141,6 +144,7 @@ fn is_same(input: &Path, files: &Files) -> bool {
 /// A batch that is right.
 struct Batch {
     input: Input,
+    is_stdin: bool,
     checked: Checked,
     options: Options,
     config: Config,
@@ -174,7 +178,7 @@ impl Batch {
         let problem = writer.finish().err().or(problem);
 
         let summary = Summary::new(&books, files, reasons, problem.as_ref());
-        if summary.left == 0 {
+        if summary.left == 0 && self.is_stdin {
             let _ = std::fs::remove_file(&files.stdin);
         }
         summary.print(self.options.json, self.provider.as_ref(), &self.config)?;
@@ -232,6 +236,10 @@ fn opening(input: &str, requests: u64, left: u64) -> String {
     match (requests, requests - left) {
         (0, _) => format!("{input} has no requests"),
         (_, 0) => format!("{input}: {} requests, all right", counted(requests)),
+        (_, done) if left == 0 => format!(
+            "{input}: {} requests, of which all are done; nothing is left to do",
+            counted(done)
+        ),
         (_, done) => format!(
             "{input}: {} requests, of which {} are done; going on with {}",
             counted(requests),

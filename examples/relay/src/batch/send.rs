@@ -92,6 +92,8 @@ enum Round {
     Ended(Fate),
     /// For a reason that passes, perhaps at a known time.
     Failed(String, Option<Duration>),
+    /// It was not sent: a layer says when it may be.
+    Later(String, Option<Duration>),
 }
 
 /// Which of `upstreams` serves `path`.
@@ -120,13 +122,15 @@ impl Sender {
             };
             let (reason, after) = match self.round(&task, &trip).await {
                 Round::Ended(fate) => return self.cleaned(fate),
-                Round::Failed(reason, after) => (self.hidden(reason), after),
+                Round::Later(reason, after) => (self.hidden(reason), after),
+                Round::Failed(reason, after) => {
+                    let reason = self.hidden(reason);
+                    let since = *first.get_or_insert_with(Instant::now);
+                    rounds += u32::from(self.books.gave_up(task.line, &reason, since));
+                    (reason, after)
+                }
             };
             drop(place);
-            let since = *first.get_or_insert_with(Instant::now);
-            if self.books.gave_up(task.line, &reason, since) {
-                rounds += 1;
-            }
             if rounds >= ROUNDS {
                 return Fate::Left(Some(reason));
             }
@@ -307,7 +311,7 @@ fn refused(task: &Task, error: &BoxError) -> Round {
                 Round::Ended(Fate::Stop(text))
             }
         }
-        _ => Round::Failed(rejected.to_string(), rejected.retry_after()),
+        _ => Round::Later(rejected.to_string(), rejected.retry_after()),
     }
 }
 
@@ -326,7 +330,7 @@ fn code(outcome: &Outcome, status: StatusCode) -> &'static str {
 }
 
 /// An error with what caused it; hyper's name neither headers nor bodies.
-fn causes(error: &(dyn Error + 'static)) -> String {
+pub(super) fn causes(error: &(dyn Error + 'static)) -> String {
     let mut text = error.to_string();
     let mut next = error.source();
     while let Some(error) = next {

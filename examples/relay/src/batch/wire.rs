@@ -15,7 +15,7 @@ use tokio::sync::watch;
 use tower::Service;
 use tower_relay::error::BoxError;
 
-use super::progress::Books;
+use super::{progress::Books, send::causes};
 use crate::upstream::{Call, Carried, HttpClient};
 
 /// What is known of the calls of one line. It travels in the request's extensions, because only
@@ -88,7 +88,8 @@ impl Service<Call> for Wire {
             match answer.as_ref().map(Response::status) {
                 Ok(status) if status.is_success() => {}
                 Ok(StatusCode::TOO_MANY_REQUESTS) => books.refused(),
-                _ => books.failed(),
+                Ok(status) => books.failed(format!("the provider answered {status}")),
+                Err(error) => books.failed(causes(&**error)),
             }
             answer
         })

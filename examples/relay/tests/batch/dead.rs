@@ -49,7 +49,7 @@ async fn what_the_provider_calls_wrong_is_a_dead_letter_with_its_request_and_ask
     // It stays dead.
     folder
         .run(&["--order", "input"])
-        .ends(3, "3 requests, of which 3 are done");
+        .ends(3, "3 requests, of which all are done");
     assert_eq!(upstream.asked().len(), 3);
 }
 
@@ -110,7 +110,7 @@ async fn a_rejected_key_stops_the_run_and_costs_no_line() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_line_that_fails_while_others_succeed_is_left_for_the_next_run() {
+async fn a_line_that_fails_when_no_other_is_left_is_left_when_patience_ends() {
     let upstream = Scripted::start(|asked| match asked.body.contains("doc-1\"") {
         true => Answer(500, "{}".to_owned(), 0),
         false => Answer(200, "{}".to_owned(), 30),
@@ -123,13 +123,12 @@ async fn a_line_that_fails_while_others_succeed_is_left_for_the_next_run() {
         breaker.to_owned() + &config(&upstream.url, ""),
     );
     folder.write("in.jsonl", lines(3));
-    // A moment after the last success there is nobody left to tell it from an outage.
+    // With nobody else to succeed, nobody can tell it from an outage.
     let ran = folder.run(&["--patience", "2s"]);
     ran.ends(4, "1 left; the same command goes on");
-    assert!(
-        ran.stderr.contains("line 1: the provider answered 500"),
-        "{}",
-        ran.stderr
+    ran.ends(
+        4,
+        "nothing has succeeded for 2s (--patience): the provider answered 500",
     );
     assert_eq!(folder.lines("out.jsonl").len(), 2);
     assert!(!folder.has("out.jsonl.dead"));
@@ -158,6 +157,24 @@ async fn an_answer_that_is_no_json_or_holds_an_error_is_asked_for_again() {
         3
     );
     assert_eq!(upstream.asked().len(), 3);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_provider_that_is_not_there_is_told_and_left_when_patience_ends() {
+    let folder = Folder::new();
+    let port = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let closed = format!("http://{}", port.local_addr().expect("it is bound"));
+    drop(port);
+    folder.write("relay.toml", config(&closed, ""));
+    folder.write("in.jsonl", lines(3));
+    let ran = folder.run(&["--patience", "4s"]);
+    ran.ends(4, "; it is tried again");
+    ran.ends(4, "3 left; the same command goes on with them");
+    ran.ends(
+        4,
+        "stopping: nothing has succeeded for 4s (--patience): client error (Connect): tcp connect",
+    );
+    assert!(!folder.has("out.jsonl.dead"));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -171,3 +171,24 @@ async fn a_missing_input_or_configuration_is_one_line() {
         .run(&[])
         .refused("relay.toml: the configuration cannot be read");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_input_that_is_changed_while_it_is_read_ends_the_run() {
+    let upstream = Scripted::start(|_| Answer(200, "{}".to_owned(), 5)).await;
+    let folder = Folder::new();
+    folder.write("relay.toml", config(&upstream.url, ""));
+    folder.write("in.jsonl", lines(6_000));
+    let child = folder.start(&["--in-flight", "50"]);
+    while upstream.asked().is_empty() {
+        thread::sleep(Duration::from_millis(1));
+    }
+    folder.write(
+        "in.jsonl",
+        lines(6_000).replace("\"doc-6000\"", "\"doc-7000\""),
+    );
+    let ran = Ran::of(&child.wait_with_output().expect("it ends"));
+    ran.ends(
+        1,
+        "in.jsonl was changed while it was read; what is written belongs to what it was",
+    );
+}

@@ -88,7 +88,7 @@ async fn marks_ends_of_lines_blanks_and_a_missing_end_are_understood() {
     assert_eq!(upstream.asked().len(), 3);
     folder
         .run(&["--order", "input"])
-        .ends(0, "3 requests, of which 3 are done");
+        .ends(0, "3 requests, of which all are done");
     assert_eq!(upstream.asked().len(), 3);
 }
 
@@ -194,7 +194,7 @@ async fn standard_input_is_kept_until_all_is_done() {
             .expect("it is built");
         Ran::of(&child.wait_with_output().expect("it ends"))
     };
-    run("given").ends(0, "of which 3 are done");
+    run("given").ends(0, "of which all are done");
     folder.write("other", lines(2));
     run("other").ends(
         2,

@@ -1,6 +1,11 @@
 //! What is left when a run is killed, at any moment and at any byte.
 
-use std::{collections::HashSet, thread, time::Duration};
+use std::{
+    collections::HashSet,
+    io::{BufRead as _, BufReader},
+    thread,
+    time::Duration,
+};
 
 use crate::{
     program::{Folder, id, lines},
@@ -29,8 +34,16 @@ async fn ten_kills(order: &str, seed: u64) {
     folder.write("in.jsonl", lines(REQUESTS));
     let more = ["--order", order, "--in-flight", "4"];
     let (mut chance, mut cut_short, mut written) = (Chance(seed), 0, Vec::new());
-    for _ in 0..KILLS {
+    for kill in 0..KILLS {
         let mut child = folder.start(&more);
+        if kill % 2 == 1 {
+            // However slowly it starts here, it is at work then.
+            let mut said = String::new();
+            let stderr = child.stderr.as_mut().expect("it is piped");
+            BufReader::new(stderr)
+                .read_line(&mut said)
+                .expect("it says something");
+        }
         thread::sleep(Duration::from_millis(30 + chance.below(250)));
         child.kill().expect("it is ours");
         let ended = child.wait_with_output().expect("it has ended");

@@ -34,7 +34,7 @@ fn what_is_generated_is_answered_by_the_pretend_provider_without_a_refusal() {
     assert_eq!(folder.lines("out.jsonl").len(), 300);
 
     let again = relay(&folder, &["batch", "in.jsonl", "-o", "out.jsonl", "--json"]);
-    again.ends(0, "300 requests, of which 300 are done");
+    again.ends(0, "300 requests, of which all are done");
     let summary: Value = again.json();
     assert_eq!(summary["answered_before"], 300);
     assert_eq!(summary["calls"], 0);

@@ -140,7 +140,8 @@ pub(super) fn miss(verdict: &Verdict, fifo: Option<&Verdict>) -> Vec<String> {
                 }
             }
             let large = &verdict.classes[1];
-            if let Some(fifo) = fifo.filter(|_| total < 1.0) {
+            let is_of_one_size = setting.classes[1].sizes.len() == 1;
+            if let Some(fifo) = fifo.filter(|_| total < 1.0 && is_of_one_size) {
                 let ratio = large.p99 / fifo.classes[1].p99;
                 let longer = setting.longer();
                 expect(
@@ -189,7 +190,7 @@ impl Setting {
     /// Those that have a fifth more than they use need not.
     fn longer(&self) -> f64 {
         let [small, large] = [0, 1].map(|class: usize| self.classes[class].load());
-        if self.share(1) >= LONGER * large || self.classes[0].sizes.len() > 1 {
+        if self.share(1) >= LONGER * large {
             return LONGER;
         }
         LONGER.max(1.05 * (1.0 + small / large))
