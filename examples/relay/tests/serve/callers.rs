@@ -1,13 +1,12 @@
 //! Who may call.
 
-use std::process::Command;
-
 use http::{Request, StatusCode};
 use http_body_util::Full;
 use serde_json::json;
+use tokio::process::Command;
 
 use crate::{
-    client::{Answer, ask, get},
+    client::{Answer, ask, get, soon},
     echo::Echo,
     relay::{File, Relay},
 };
@@ -72,14 +71,15 @@ async fn without_a_token_only_health_is_told() {
     assert!(!answer.text.contains("token-"), "{}", answer.text);
 }
 
-#[test]
-fn nobody_listens_beyond_this_machine_without_a_token() {
+#[tokio::test]
+async fn nobody_listens_beyond_this_machine_without_a_token() {
     let upstream = "[[upstream]]\nname = \"u\"\nprovider = \"openai\"\n[[upstream.scope]]\n\
                     name = \"s\"\nkey = [{ alias = \"a1\", value = \"secret-a\" }]\n";
     for listen in ["0.0.0.0:0", "[::]:0", "192.0.2.1:8080"] {
         let file = File::new(&format!("listen = \"{listen}\"\n{upstream}"));
         let mut command = Command::new(env!("CARGO_BIN_EXE_relay"));
-        let output = command.args(["serve", "--config", file.path()]).output();
+        let command = command.args(["serve", "--config", file.path()]);
+        let output = soon(command.kill_on_drop(true).output()).await;
         let output = output.expect("the program was built for this test");
         assert_eq!(output.status.code(), Some(2), "{listen}");
         let complaint = String::from_utf8_lossy(&output.stderr);
