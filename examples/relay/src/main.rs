@@ -59,7 +59,7 @@ fn main() -> ExitCode {
         Command::Serve(options) => match serve::Plan::new(options) {
             Ok(plan) => run(async { plan.run().await.map(|()| 0) }),
             Err(problem) => {
-                complain(&problem.to_string());
+                fail(&problem);
                 return ExitCode::from(USAGE);
             }
         },
@@ -68,7 +68,7 @@ fn main() -> ExitCode {
         Ok(code) => ExitCode::from(code),
         Err(error) if is_closed_pipe(&*error) => ExitCode::SUCCESS,
         Err(error) => {
-            complain(&error.to_string());
+            fail(&error.to_string());
             let problem = error.downcast_ref::<batch::Problem>();
             let is_usage = problem.is_some_and(batch::Problem::is_usage);
             ExitCode::from(if is_usage { USAGE } else { FAILED })
@@ -106,10 +106,25 @@ fn one_line(message: &str) -> String {
     line.strip_prefix("error: ").unwrap_or(&line).to_owned()
 }
 
-/// One line on standard error.
+/// One line on standard error, or in the log if that is JSON.
 fn complain(problem: &str) {
+    if serve::is_json() {
+        match problem.strip_prefix("warning: ") {
+            Some(warning) => tracing::warn!("{warning}"),
+            None => tracing::info!("{problem}"),
+        }
+        return;
+    }
     // If standard error is closed too there is nobody to tell.
     let _ = writeln!(io::stderr(), "relay: {problem}");
+}
+
+/// Why it does not go on.
+fn fail(problem: &str) {
+    match serve::is_json() {
+        true => tracing::error!("{problem}"),
+        false => complain(problem),
+    }
 }
 
 /// Whether the reader of our output has gone, as in `relay demo | head -1`.

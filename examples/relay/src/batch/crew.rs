@@ -25,7 +25,7 @@ use super::{
 use crate::{
     config::Config,
     signals::{Signals, Told},
-    upstream::{Stack, client},
+    upstream::{HttpClient, Stack},
 };
 
 /// As long as quotas may need: callers of a gateway go away, a batch does not.
@@ -57,11 +57,6 @@ type Placed = Result<(Task, Place), Problem>;
 impl Crew {
     pub(super) fn new(config: &Config, options: &Options, books: Arc<Books>) -> Self {
         let in_flight = usize::from(options.in_flight);
-        let wire = Wire {
-            client: client(),
-            books: Arc::clone(&books),
-            timeout: options.timeout,
-        };
         let retry = RetryPolicy::builder().max_elapsed(Duration::MAX).build();
         let retry = retry.expect("it has attempts and time");
         let upstreams = config.upstreams.iter().map(|config| {
@@ -70,8 +65,13 @@ impl Crew {
             config.max_waiting = config.max_waiting.max(in_flight);
             // What a line says is asked until it is answered: at least once.
             let often = Idempotency::Idempotent;
+            let wire = Wire {
+                client: HttpClient::new(&config),
+                books: Arc::clone(&books),
+                timeout: options.timeout,
+            };
             Upstream {
-                stack: Stack::new(&config, wire.clone(), often, retry),
+                stack: Stack::new(&config, wire, often, retry),
                 profile: config.provider.profile(),
                 config,
             }

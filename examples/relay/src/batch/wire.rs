@@ -11,13 +11,12 @@ use std::{
 };
 
 use http::{Response, StatusCode};
-use hyper::body::Incoming;
 use tokio::sync::watch;
 use tower::Service;
 use tower_relay::error::BoxError;
 
 use super::{progress::Books, send::causes};
-use crate::upstream::{Call, HttpClient};
+use crate::upstream::{Call, Carried, HttpClient};
 
 /// What is known of the calls of one line. It travels in the request's extensions, because only
 /// the client sees when a call leaves the queue.
@@ -67,9 +66,9 @@ pub(super) struct Wire {
 }
 
 impl Service<Call> for Wire {
-    type Response = Response<Incoming>;
+    type Response = Response<Carried>;
     type Error = BoxError;
-    type Future = Pin<Box<dyn Future<Output = Result<Response<Incoming>, BoxError>> + Send>>;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<Carried>, BoxError>> + Send>>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
         self.client.poll_ready(cx).map_err(Into::into)

@@ -22,6 +22,11 @@ impl BaseUrl {
         &self.authority
     }
 
+    /// Whether it is called over TLS.
+    pub(crate) fn is_tls(&self) -> bool {
+        self.scheme == Scheme::HTTPS
+    }
+
     /// # Errors
     ///
     /// What is wrong with it and how to mend it; the URL itself, which may hold a password, is

@@ -35,12 +35,16 @@ impl Default for Concurrency {
             algorithm: Algorithm::SizedVegas,
             min: Bounds::DEFAULT_MIN,
             max: Bounds::DEFAULT_MAX,
-            initial: Bounds::DEFAULT_INITIAL,
+            initial: Self::INITIAL,
         }
     }
 }
 
 impl Concurrency {
+    /// More than the library begins with: quotas pace the calls of a pool already, and from 8 on five
+    /// keys lose a twentieth of their first minute until the limit has grown.
+    pub(super) const INITIAL: usize = 64;
+
     /// What `node` says, and of what it does not say what is in `defaults`.
     pub(super) fn read(node: &Node<'_>, defaults: Self) -> Result<Self, Problem> {
         let table = node.table(&["enabled", "algorithm", "min", "max", "initial"])?;

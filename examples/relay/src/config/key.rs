@@ -6,7 +6,7 @@ use std::{
     path::Path,
 };
 
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
 
 use super::{
     problem::Problem,
@@ -38,25 +38,34 @@ impl Key {
             Some(node) => node.whole(1..=1_000)?,
             None => 1,
         };
-        let (source, node) = only_source(&table)?;
-        let secret = match source {
-            "env" => from_environment(&node)?,
-            "file" => from_file(&node, folder)?,
-            _ => node.text()?.to_owned(),
-        };
-        if let Some(problem) = flaw(&secret) {
-            return Err(node.wrong(problem));
-        }
-        let is_inside = secret.len() >= SHORTEST && alias.contains(&secret);
-        if is_inside || alias == secret {
+        let (secret, is_literal) = secret(&table, folder)?;
+        let shown = secret.expose_secret();
+        let is_inside = shown.len() >= SHORTEST && alias.contains(shown);
+        if is_inside || alias == shown {
             return Err(alias_node.wrong("is the secret itself; give the key a name"));
         }
         Ok(Self {
             alias: alias.to_owned(),
             weight: weight as u32,
-            secret: secret.into(),
-            is_literal: source == "value",
+            secret,
+            is_literal,
         })
+    }
+}
+
+/// The secret that a table names, from the one source it may have, and whether that is the
+/// configuration itself. Files are looked for in `folder`.
+pub(super) fn secret(table: &Table<'_>, folder: &Path) -> Result<(SecretString, bool), Problem> {
+    let (source, node) = only_source(table)?;
+    let secret: SecretString = match source {
+        "env" => from_environment(&node)?,
+        "file" => from_file(&node, folder)?,
+        _ => node.text()?.to_owned(),
+    }
+    .into();
+    match flaw(secret.expose_secret()) {
+        Some(problem) => Err(node.wrong(problem)),
+        None => Ok((secret, source == "value")),
     }
 }
 

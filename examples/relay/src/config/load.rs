@@ -10,8 +10,10 @@ use std::{
 use super::{
     breaker::Breaker,
     concurrency::Concurrency,
+    front::Front,
     problem::{Problem, Source},
     reader::{Node, Table, document},
+    timeouts::Timeouts,
     upstream::{Defaults, Upstream},
 };
 
@@ -23,6 +25,7 @@ pub(crate) const DEFAULT_LISTEN: SocketAddr =
 #[derive(Clone, Debug)]
 pub(crate) struct Config {
     pub(crate) listen: SocketAddr,
+    pub(crate) front: Front,
     pub(crate) upstreams: Vec<Upstream>,
 }
 
@@ -47,31 +50,39 @@ impl Config {
     /// `text` as the content of `file`; files of keys are looked for in `folder`.
     pub(super) fn parse(file: &str, text: &str, folder: &Path) -> Result<Self, Problem> {
         let source = Source { file, text };
-        document(
-            source,
-            &["listen", "breaker", "concurrency", "upstream"],
-            |table| {
-                let (breaker, concurrency) = (Breaker::default(), Concurrency::default());
-                let defaults = Defaults {
-                    breaker: match table.get("breaker") {
-                        Some(node) => Breaker::read(&node, breaker)?,
-                        None => breaker,
-                    },
-                    concurrency: match table.get("concurrency") {
-                        Some(node) => Concurrency::read(&node, concurrency)?,
-                        None => concurrency,
-                    },
-                };
-                Ok(Self {
-                    listen: listen(&table)?,
-                    upstreams: upstreams(&table, folder, defaults)?,
-                })
-            },
-        )
+        let mut known = vec!["listen"];
+        known.extend(Front::FIELDS);
+        known.extend(["timeouts", "breaker", "concurrency", "upstream"]);
+        document(source, &known, |table| {
+            let (breaker, concurrency) = (Breaker::default(), Concurrency::default());
+            let timeouts = Timeouts::default();
+            let defaults = Defaults {
+                timeouts: match table.get("timeouts") {
+                    Some(node) => Timeouts::read(&node, timeouts)?,
+                    None => timeouts,
+                },
+                breaker: match table.get("breaker") {
+                    Some(node) => Breaker::read(&node, breaker)?,
+                    None => breaker,
+                },
+                concurrency: match table.get("concurrency") {
+                    Some(node) => Concurrency::read(&node, concurrency)?,
+                    None => concurrency,
+                },
+            };
+            Ok(Self {
+                listen: listen(&table)?,
+                front: Front::read(&table, folder)?,
+                upstreams: upstreams(&table, folder, defaults)?,
+            })
+        })
     }
 
     /// Whether a secret stands in the configuration itself.
     pub(crate) fn has_literal_keys(&self) -> bool {
+        if self.front.has_literal_tokens {
+            return true;
+        }
         let scopes = self.upstreams.iter().flat_map(|upstream| &upstream.scopes);
         scopes
             .flat_map(|scope| &scope.keys)

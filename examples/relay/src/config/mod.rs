@@ -4,6 +4,7 @@
 mod base_url;
 mod breaker;
 mod concurrency;
+mod front;
 mod key;
 mod load;
 mod paths;
@@ -12,6 +13,7 @@ mod providers;
 mod quota;
 mod reader;
 mod scope;
+mod timeouts;
 mod upstream;
 
 #[cfg(test)]
@@ -21,12 +23,13 @@ pub(crate) use self::{
     base_url::BaseUrl,
     breaker::Breaker,
     concurrency::{Algorithm, Concurrency},
+    front::{Front, Limits},
     key::Key,
     load::{Config, DEFAULT_LISTEN},
     paths::Pattern,
-    problem::Problem,
     providers::Provider,
     quota::ClassQuota,
     scope::Scope,
-    upstream::Upstream,
+    timeouts::Timeouts,
+    upstream::{Http2, Upstream},
 };

@@ -117,6 +117,27 @@ impl<'t> Node<'t> {
         })
     }
 
+    /// A span of time that is not empty.
+    pub(super) fn positive_time(&self) -> Result<Duration, Problem> {
+        let time = humantime::parse_duration(self.text()?).ok();
+        time.filter(|time| !time.is_zero()).ok_or_else(|| {
+            self.wrong(
+                r#"is no time above zero; write a number and a unit, such as "90s" or "10m""#,
+            )
+        })
+    }
+
+    /// The elements of a list, or the value itself if it is none.
+    pub(super) fn one_or_more(&self) -> Vec<Self> {
+        match self.value {
+            DeValue::Array(elements) => {
+                let elements = elements.iter();
+                elements.map(|element| self.inside(element)).collect()
+            }
+            _ => vec![self.clone()],
+        }
+    }
+
     /// The elements of a list; `what` they are, for who leaves the brackets out.
     pub(super) fn list(&self, what: &str) -> Result<Vec<Self>, Problem> {
         let DeValue::Array(elements) = self.value else {

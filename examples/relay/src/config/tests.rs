@@ -1,5 +1,6 @@
 //! Every mistake is one line that says where it is and how to mend it, and never a secret.
 
+mod front;
 mod keys;
 mod limits;
 
@@ -7,7 +8,7 @@ use std::{path::Path, time::Duration};
 
 use tower_relay::policy::pool::Strategy;
 
-use super::{Breaker, Concurrency, Config, Upstream};
+use super::{Breaker, Concurrency, Config, Front, Http2, Limits, Timeouts, Upstream};
 
 /// In every place of a configuration where somebody might write one.
 const SECRET: &str = "sk-ant-0123456789";
@@ -63,7 +64,7 @@ fn the_top_of_the_file() {
         (
             format!("lisen = \"127.0.0.1:1\"\n{}", upstream("")),
             "relay.toml:1:1: unknown field `lisen` in the top of the file; use one of listen, \
-             breaker, concurrency, upstream",
+             caller_token, unprotected, limits, drain, timeouts, breaker, concurrency, upstream",
         ),
         (
             format!("listen = 8080\n{}", upstream("")),
@@ -107,13 +108,13 @@ fn an_upstream() {
         (
             upstream("pahts = []"),
             "relay.toml:4:1: unknown field `pahts` in upstream; use one of name, provider, \
-             base_url, paths, strategy, max_wait, max_waiting, breaker, concurrency, scope"
+             base_url, paths, strategy, max_wait, max_waiting, timeouts, http2, streams_per_connection, breaker, concurrency, scope"
                 .to_owned(),
         ),
         (
             upstream("SECRET = 1"),
             "relay.toml:4:1: unknown field in upstream; use one of name, provider, base_url, \
-             paths, strategy, max_wait, max_waiting, breaker, concurrency, scope"
+             paths, strategy, max_wait, max_waiting, timeouts, http2, streams_per_connection, breaker, concurrency, scope"
                 .to_owned(),
         ),
         (
@@ -295,14 +296,24 @@ fn a_missing_file_is_a_problem_of_its_own() {
 #[test]
 fn the_names_of_the_upstreams_defaults_are_those_of_the_example() {
     let example = include_str!("../../relay.example.toml");
-    for field in ["max_wait = \"10m\"", "max_waiting = 10_000"] {
+    for field in [
+        "max_wait = \"10m\"",
+        "max_waiting = 10_000",
+        "http2 = false",
+        "streams_per_connection = 100",
+    ] {
         assert!(example.contains(field), "{field}");
     }
-    let tables = example.find("[breaker]").expect("it is shown")
+    let tables = example.find("drain = ").expect("it is shown")
         ..example.find("# One pool of keys").expect("it is shown");
     let text = format!("{}\n{}", &example[tables], upstream(""));
     let config = parse(&text).expect("the example is right");
+    assert_eq!(config.front.limits, Limits::default());
+    assert_eq!(config.front.drain, Front::default().drain);
     let upstream = &config.upstreams[0];
+    assert_eq!(upstream.timeouts, Timeouts::default());
+    assert_eq!(upstream.http2, Http2::default());
+    assert_eq!(upstream.http2.streams, 100);
     assert_eq!(upstream.breaker, Breaker::default());
     assert_eq!(upstream.concurrency, Concurrency::default());
     assert_eq!(Upstream::MAX_WAIT, Duration::from_secs(600));

@@ -16,6 +16,7 @@ use super::{
     providers::{BEDROCK, Provider},
     reader::{Node, Table, word},
     scope::{Scope, base_url},
+    timeouts::Timeouts,
 };
 
 const STRATEGIES: [(&str, Strategy); 5] = [
@@ -39,13 +40,49 @@ pub(crate) struct Upstream {
     /// How long a call may wait for a key, and how many may.
     pub(crate) max_wait: Duration,
     pub(crate) max_waiting: usize,
+    pub(crate) timeouts: Timeouts,
+    pub(crate) http2: Http2,
     pub(crate) breaker: Breaker,
     pub(crate) concurrency: Concurrency,
+}
+
+/// Whether HTTP/2 is spoken to a provider.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Http2 {
+    pub(crate) is_enabled: bool,
+    /// How many calls a connection carries at a time.
+    pub(crate) streams: usize,
+}
+
+impl Http2 {
+    /// RFC 9113 6.5.2 recommends that servers allow no fewer.
+    const STREAMS: usize = 100;
+
+    fn read(table: &Table<'_>) -> Result<Self, Problem> {
+        let (http2, streams) = (table.get("http2"), table.get("streams_per_connection"));
+        Ok(Self {
+            is_enabled: http2.map_or(Ok(false), |node| node.yes_or_no())?,
+            streams: match streams {
+                Some(node) => node.whole(1..=10_000)? as usize,
+                None => Self::STREAMS,
+            },
+        })
+    }
+}
+
+impl Default for Http2 {
+    fn default() -> Self {
+        Self {
+            is_enabled: false,
+            streams: Self::STREAMS,
+        }
+    }
 }
 
 /// What holds for upstreams that say nothing of their own.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Defaults {
+    pub(super) timeouts: Timeouts,
     pub(super) breaker: Breaker,
     pub(super) concurrency: Concurrency,
 }
@@ -70,6 +107,9 @@ impl Upstream {
             "strategy",
             "max_wait",
             "max_waiting",
+            "timeouts",
+            "http2",
+            "streams_per_connection",
             "breaker",
             "concurrency",
             "scope",
@@ -117,6 +157,11 @@ impl Upstream {
                 Some(node) => node.whole(0..=1_000_000)? as usize,
                 None => Self::MAX_WAITING,
             },
+            timeouts: match table.get("timeouts") {
+                Some(node) => Timeouts::read(&node, defaults.timeouts)?,
+                None => defaults.timeouts,
+            },
+            http2: Http2::read(&table)?,
             breaker: match table.get("breaker") {
                 Some(node) => Breaker::read(&node, defaults.breaker)?,
                 None => defaults.breaker,
@@ -197,8 +242,5 @@ fn max_wait(table: &Table<'_>) -> Result<Duration, Problem> {
     let Some(node) = table.get("max_wait") else {
         return Ok(Upstream::MAX_WAIT);
     };
-    let wait = humantime::parse_duration(node.text()?).ok();
-    wait.filter(|wait| !wait.is_zero()).ok_or_else(|| {
-        node.wrong(r#"is no time above zero; write a number and a unit, such as "90s" or "10m""#)
-    })
+    node.positive_time()
 }

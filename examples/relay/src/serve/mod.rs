@@ -4,13 +4,23 @@
 //! the pool's put in. Answers are passed back frame by frame. `gateway` is what happens to
 //! one request, `upstream` one of those it may go to.
 
+mod callers;
+mod format;
 mod gateway;
+mod logs;
 mod metrics;
+mod passing;
+mod record;
 mod refusal;
 mod routes;
 mod run;
 mod server;
 mod status;
+mod timeouts;
 mod upstream;
+mod watch;
 
-pub(crate) use self::run::{Options, Plan};
+pub(crate) use self::{
+    logs::is_json,
+    run::{Options, Plan},
+};

@@ -9,27 +9,32 @@ use http::Response;
 
 use super::{metrics, status::Status, upstream::Upstream};
 use crate::{
-    config::{Config, Pattern},
-    upstream::{Body, HttpClient, client},
+    config::{Config, Front, Pattern},
+    upstream::Body,
 };
 
 /// What is served now; a reload puts others in its place.
 pub(super) struct Routes {
-    client: HttpClient,
-    upstreams: RwLock<Upstreams>,
+    served: RwLock<Arc<Served>>,
 }
 
-type Upstreams = Arc<[Arc<Upstream>]>;
+/// What a configuration has made of the relay.
+pub(super) struct Served {
+    front: Front,
+    upstreams: Box<[Arc<Upstream>]>,
+}
 
 impl Routes {
     pub(super) fn new(config: Config) -> Self {
         metrics::install();
-        let client = client();
         let upstreams = config.upstreams.into_iter();
-        let upstreams = upstreams.map(|config| Arc::new(Upstream::new(config, &client)));
+        let upstreams = upstreams.map(|config| Arc::new(Upstream::new(config)));
+        let served = Served {
+            front: config.front,
+            upstreams: upstreams.collect(),
+        };
         Self {
-            upstreams: RwLock::new(upstreams.collect()),
-            client,
+            served: RwLock::new(Arc::new(served)),
         }
     }
 
@@ -38,26 +43,36 @@ impl Routes {
     pub(super) fn reload(&self, config: Config) {
         let present = self.now();
         let upstreams = config.upstreams.into_iter().map(|config| {
-            let before = present.iter().find(|upstream| {
+            let before = present.upstreams.iter().find(|upstream| {
                 let before = upstream.config();
                 (&before.name, before.provider.name) == (&config.name, config.provider.name)
             });
             Arc::new(match before {
                 Some(upstream) => upstream.reloaded(config),
-                None => Upstream::new(config, &self.client),
+                None => Upstream::new(config),
             })
         });
-        let upstreams = upstreams.collect();
-        *self
-            .upstreams
-            .write()
-            .unwrap_or_else(PoisonError::into_inner) = upstreams;
+        let served = Served {
+            front: config.front,
+            upstreams: upstreams.collect(),
+        };
+        *self.served.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(served);
+    }
+
+    pub(super) fn now(&self) -> Arc<Served> {
+        let served = self.served.read();
+        Arc::clone(&served.unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl Served {
+    pub(super) const fn front(&self) -> &Front {
+        &self.front
     }
 
     /// The upstream whose pattern fits `path` best.
     pub(super) fn find(&self, path: &str) -> Option<Arc<Upstream>> {
-        let upstreams = self.now();
-        let fits = upstreams.iter().filter_map(|upstream| {
+        let fits = self.upstreams.iter().filter_map(|upstream| {
             let fit = Pattern::closest(&upstream.config().paths, path)?;
             Some((fit, upstream))
         });
@@ -68,7 +83,7 @@ impl Routes {
     /// The upstreams and their paths, for who asked for another.
     pub(super) fn known(&self) -> String {
         let mut known = String::new();
-        for upstream in &*self.now() {
+        for upstream in &self.upstreams {
             let config = upstream.config();
             let mut paths: Vec<_> = config.paths.iter().map(Pattern::to_string).collect();
             if paths.is_empty() {
@@ -86,22 +101,17 @@ impl Routes {
     }
 
     pub(super) fn status(&self) -> Status {
-        let upstreams = self.now();
+        let upstreams = self.upstreams.iter();
         Status {
-            upstreams: upstreams.iter().map(|upstream| upstream.status()).collect(),
+            upstreams: upstreams.map(|upstream| upstream.status()).collect(),
         }
     }
 
     /// All that can be counted, as Prometheus reads it.
     pub(super) fn metrics(&self) -> Response<Body> {
-        for upstream in &*self.now() {
-            upstream.publish();
-        }
+        self.upstreams
+            .iter()
+            .for_each(|upstream| upstream.publish());
         metrics::answer()
-    }
-
-    fn now(&self) -> Upstreams {
-        let upstreams = self.upstreams.read();
-        Arc::clone(&upstreams.unwrap_or_else(PoisonError::into_inner))
     }
 }

@@ -12,10 +12,15 @@ use embedded_provider::Provider as Embedded;
 use tokio::net::TcpListener;
 use tower_relay::error::BoxError;
 
-use super::{routes::Routes, server};
+use super::{
+    logs::{self, LogFormat},
+    routes::Routes,
+    server,
+    watch::Watch,
+};
 use crate::{
     complain,
-    config::{Config, Pattern, Problem, Upstream},
+    config::{Config, Pattern, Upstream},
     signals::Signals,
     upstream::pretend,
 };
@@ -28,6 +33,9 @@ pub(crate) struct Options {
     /// Where to listen, in place of what the configuration says
     #[arg(long, value_name = "ADDRESS:PORT")]
     listen: Option<SocketAddr>,
+    /// How to log; how much is for RUST_LOG to say: info, or debug for a line a request
+    #[arg(long, value_enum, value_name = "FORMAT", default_value_t)]
+    log_format: LogFormat,
 }
 
 /// What is to be served, read and found right.
@@ -36,13 +44,22 @@ pub(crate) struct Plan {
     options: Options,
     /// The file and what it says.
     configured: Option<(PathBuf, Config)>,
+    /// Of that file since before it was read.
+    watch: Watch,
 }
 
 impl Plan {
-    pub(crate) fn new(options: Options) -> Result<Self, Problem> {
+    /// # Errors
+    ///
+    /// What is wrong with the configuration or the environment, in one line.
+    pub(crate) fn new(options: Options) -> Result<Self, String> {
+        logs::begin(options.log_format)?;
+        let watch = Watch::of(options.config.as_deref());
         let configured = match options.config.clone() {
             Some(path) => {
-                let config = Config::load(&path)?;
+                let config = Config::load(&path).map_err(|problem| problem.to_string())?;
+                let listen = options.listen.unwrap_or(config.listen);
+                config.front.allows(listen)?;
                 Some((path, config))
             }
             None => None,
@@ -50,6 +67,7 @@ impl Plan {
         Ok(Self {
             options,
             configured,
+            watch,
         })
     }
 
@@ -70,7 +88,7 @@ impl Plan {
         for upstream in &config.upstreams {
             complain(&shown(upstream));
         }
-        if !listen.ip().is_loopback() {
+        if !listen.ip().is_loopback() && config.front.is_unprotected && path.is_some() {
             complain(&format!(
                 "warning: {listen} is open to other machines, and whoever reaches it spends \
                  these keys"
@@ -81,13 +99,15 @@ impl Plan {
             complain(&introduction(provider, listen));
         }
 
-        let listen = config.listen;
+        let configured = config.listen;
         let routes = Arc::new(Routes::new(config));
         let reload = || match &path {
-            Some(path) => reload(path, listen, &routes),
+            Some(path) => reload(path, configured, listen, &routes),
             None => complain("nothing to reload: there is no configuration"),
         };
-        let is_drained = server::serve(listener, Arc::clone(&routes), &mut signals, reload).await;
+        let watch = self.watch;
+        let served = server::serve(listener, Arc::clone(&routes), &mut signals, watch, reload);
+        let is_drained = served.await;
         complain(match is_drained {
             true => "stopped",
             false => "stopped, with calls still in flight",
@@ -106,8 +126,11 @@ async fn bind(listen: SocketAddr) -> Result<(TcpListener, SocketAddr), BoxError>
     bound.map_err(|error| format!("cannot listen on {listen}: {error}; use --listen").into())
 }
 
-fn reload(path: &Path, listen: SocketAddr, routes: &Routes) {
-    let config = match Config::load(path) {
+/// `configured` is where to listen by the old configuration, `listen` where the relay does.
+fn reload(path: &Path, configured: SocketAddr, listen: SocketAddr, routes: &Routes) {
+    let config = Config::load(path).map_err(|problem| problem.to_string());
+    let config = config.and_then(|config| config.front.allows(listen).map(|()| config));
+    let config = match config {
         Ok(config) => config,
         Err(problem) => {
             complain(&format!(
@@ -116,7 +139,7 @@ fn reload(path: &Path, listen: SocketAddr, routes: &Routes) {
             return;
         }
     };
-    if config.listen != listen {
+    if config.listen != configured {
         complain("warning: a new `listen` takes a restart; the rest is reloaded");
     }
     warn_of_readers(path, &config);

@@ -6,7 +6,10 @@ use tower_relay::{
     error::BoxError, outcome::Idempotency, policy::RetryPolicy, protocol::timestamp,
 };
 
-use super::status::{BreakerStatus, ConcurrencyStatus, ScopeStatus, UpstreamStatus};
+use super::{
+    status::{BreakerStatus, ConcurrencyStatus, ScopeStatus, UpstreamStatus},
+    timeouts::{Clockwork, Timed},
+};
 use crate::{
     complain,
     config::{self, Pattern},
@@ -16,14 +19,22 @@ use crate::{
 pub(super) struct Upstream {
     config: config::Upstream,
     stack: Stack,
+    /// What a reload changes of the client.
+    clockwork: Clockwork,
 }
 
 impl Upstream {
-    pub(super) fn new(config: config::Upstream, client: &HttpClient) -> Self {
+    pub(super) fn new(config: config::Upstream) -> Self {
+        let clockwork = Clockwork::new(config.timeouts);
+        let client = Timed::new(HttpClient::new(&config), clockwork.clone());
         // Which calls may be repeated is for the callers to say: anything is forwarded.
         let (anything, retry) = (Idempotency::Unknown, RetryPolicy::default());
-        let stack = Stack::new(&config, client.clone(), anything, retry);
-        Self { config, stack }
+        let stack = Stack::new(&config, client, anything, retry);
+        Self {
+            config,
+            stack,
+            clockwork,
+        }
     }
 
     /// The same with another configuration; what is known of scopes and keys that stay is kept.
@@ -45,14 +56,29 @@ impl Upstream {
                  the rest is reloaded"
             ));
         }
+        let connecting = |config: &config::Upstream| (config.timeouts.connect, config.http2);
+        if connecting(&config) != connecting(&self.config) {
+            let name = &config.name;
+            complain(&format!(
+                "warning: upstream {name}: another `timeouts.connect`, `http2` or \
+                 `streams_per_connection` takes a restart; the rest is reloaded"
+            ));
+        }
+        self.clockwork.set(config.timeouts);
         self.stack.reload(&config);
         Self {
             config: config::Upstream {
                 breaker: self.config.breaker,
                 concurrency: self.config.concurrency,
+                http2: self.config.http2,
+                timeouts: config::Timeouts {
+                    connect: self.config.timeouts.connect,
+                    ..config.timeouts
+                },
                 ..config
             },
             stack: self.stack.clone(),
+            clockwork: self.clockwork.clone(),
         }
     }
 

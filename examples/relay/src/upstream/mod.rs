@@ -5,10 +5,12 @@
 
 mod client;
 pub(crate) mod labels;
+mod late;
 pub(crate) mod pretend;
 mod stack;
 
 pub(crate) use self::{
-    client::{HttpClient, client},
+    client::{Carried, HttpClient},
+    late::{Part, TimedOut},
     stack::{Body, Call, Stack, hosts, outcome_of},
 };

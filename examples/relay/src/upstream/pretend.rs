@@ -6,8 +6,8 @@ use embedded_provider::{Latency, LimitHeaders, Limits, Provider as Embedded};
 use tower_relay::policy::{InvalidConfig, Quota, pool::Strategy};
 
 use crate::config::{
-    BaseUrl, Breaker, ClassQuota, Concurrency, Config, DEFAULT_LISTEN, Key, Pattern, Provider,
-    Scope, Upstream,
+    BaseUrl, Breaker, ClassQuota, Concurrency, Config, DEFAULT_LISTEN, Front, Http2, Key, Pattern,
+    Provider, Scope, Timeouts, Upstream,
 };
 use tower_relay::error::BoxError;
 
@@ -81,6 +81,7 @@ fn config(provider: &Embedded, time_scale: u64) -> Result<Config, BoxError> {
         .map(|account| upstream(account, provider, time_scale));
     Ok(Config {
         listen: DEFAULT_LISTEN,
+        front: Front::default(),
         upstreams: upstreams.collect::<Result<_, _>>()?,
     })
 }
@@ -97,6 +98,8 @@ fn upstream(account: &Account, provider: &Embedded, time_scale: u64) -> Result<U
         strategy: Strategy::default(),
         max_wait: Upstream::MAX_WAIT,
         max_waiting: Upstream::MAX_WAITING,
+        timeouts: Timeouts::default(),
+        http2: Http2::default(),
         breaker: Breaker::default(),
         concurrency: Concurrency::default(),
     })

@@ -11,7 +11,6 @@ use std::{
 use bytes::Bytes;
 use http::{Request, Response, StatusCode, header::CONTENT_TYPE, uri::Authority};
 use http_body_util::{BodyExt, Full, combinators::UnsyncBoxBody};
-use hyper::body::Incoming;
 use tokio::task::AbortHandle;
 use tower::{Service, ServiceBuilder, ServiceExt, util::BoxCloneSyncService};
 use tower_relay::{
@@ -33,7 +32,10 @@ use tower_relay::{
 };
 
 use super::labels;
-use crate::config::{self, Algorithm};
+use crate::{
+    config::{self, Algorithm},
+    headers::fit_credential,
+};
 
 /// A request for a path, without host and credential.
 pub(crate) type Call = Request<Full<Bytes>>;
@@ -55,18 +57,19 @@ pub(crate) struct Stack {
 
 impl Stack {
     /// `idempotency` is that of calls which do not say it by their method or a header.
-    pub(crate) fn new<C>(
+    pub(crate) fn new<C, B>(
         config: &config::Upstream,
         client: C,
         idempotency: Idempotency,
         retry: RetryPolicy,
     ) -> Self
     where
-        C: Service<Call, Response = Response<Incoming>, Error: Into<BoxError>, Future: Send>
+        C: Service<Call, Response = Response<B>, Error: Into<BoxError>, Future: Send>
             + Clone
             + Send
             + Sync
             + 'static,
+        B: http_body::Body<Data = Bytes, Error: Into<BoxError> + Send> + Send + Unpin + 'static,
     {
         let profile = config.provider.profile();
         let is_spread = Arc::new(AtomicBool::new(hosts(config).len() > 1));
@@ -84,6 +87,7 @@ impl Stack {
         let breaker = breaker.expect("it was checked when it was read");
         let breaker = KeyedCircuitBreakerLayer::new(breaker, host).protocol(profile.clone());
         let breakers = breaker.handle();
+        let fits_credential = config.provider.name == "anthropic";
         let longest = config.max_wait;
         let outcome = move |result: Result<&_, &_>| refused_is_final(result, longest);
         let retry = RetryLayer::new(retry)
@@ -107,6 +111,12 @@ impl Stack {
             .layer(breaker.noted())
             .layer(RequestLayer)
             .layer(ProviderLayer::new(profile))
+            .map_request(move |mut call: Call| {
+                if fits_credential {
+                    fit_credential(call.headers_mut());
+                }
+                call
+            })
             .service(client)
             .map_response(|response| response.map(|body| body.map_err(Into::into).boxed_unsync()));
         Self {

@@ -6,8 +6,17 @@ use bytes::Bytes;
 use http::{HeaderMap, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
-use hyper_util::{client::legacy::Client, rt::TokioExecutor};
+use hyper_util::{
+    client::legacy::{Client, connect::HttpConnector},
+    rt::TokioExecutor,
+};
 use serde_json::Value;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
+
+use crate::relay::Relay;
 
 /// Nothing here takes a second; what is not there by now never comes.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
@@ -28,6 +37,28 @@ pub(crate) async fn send(request: Request<Full<Bytes>>) -> Response<Incoming> {
     response.expect("the relay answers")
 }
 
+/// Over HTTP/2 without asking which version is spoken.
+pub(crate) fn http2() -> Client<HttpConnector, Full<Bytes>> {
+    Client::builder(TokioExecutor::new())
+        .http2_only(true)
+        .build_http()
+}
+
+/// What comes back for bytes that no usual client sends, until the connection ends.
+pub(crate) async fn raw(relay: &Relay, parts: &[&[u8]]) -> String {
+    let address = relay.url.strip_prefix("http://").expect("it has one");
+    let answered = async {
+        let mut stream = TcpStream::connect(address).await?;
+        for part in parts {
+            stream.write_all(part).await?;
+        }
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).await?;
+        Ok::<_, std::io::Error>(String::from_utf8_lossy(&answer).into_owned())
+    };
+    soon(answered).await.expect("the relay answers or closes")
+}
+
 /// An answer with its whole body.
 pub(crate) struct Answer {
     pub(crate) status: StatusCode,
@@ -40,22 +71,31 @@ impl Answer {
         serde_json::from_str(&self.text).expect("the body is JSON")
     }
 
-    /// The type and the message of one of the relay's own refusals.
+    /// The name and the message of one of the relay's own refusals.
     pub(crate) fn refusal(&self) -> (String, String) {
         assert_eq!(self.headers["content-type"], "application/json");
-        let error = &self.json()["error"];
-        let text = |field: &str| error[field].as_str().expect("a text").to_owned();
-        (text("type"), text("message"))
+        let name = self.headers["x-relay-error"].to_str().expect("ASCII");
+        let message = self.json()["error"]["message"].clone();
+        (
+            name.to_owned(),
+            message.as_str().expect("a text").to_owned(),
+        )
     }
 }
 
 pub(crate) async fn ask(request: Request<Full<Bytes>>) -> Answer {
-    let (head, body) = send(request).await.into_parts();
-    let body = soon(body.collect()).await.expect("the body ends");
-    Answer {
-        status: head.status,
-        headers: head.headers,
-        text: String::from_utf8(body.to_bytes().into()).expect("UTF-8"),
+    Answer::of(send(request).await).await
+}
+
+impl Answer {
+    pub(crate) async fn of(response: Response<Incoming>) -> Self {
+        let (head, body) = response.into_parts();
+        let body = soon(body.collect()).await.expect("the body ends");
+        Self {
+            status: head.status,
+            headers: head.headers,
+            text: String::from_utf8(body.to_bytes().into()).expect("UTF-8"),
+        }
     }
 }
 

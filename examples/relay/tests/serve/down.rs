@@ -112,7 +112,7 @@ async fn status_shows_the_limit_of_calls_in_flight_and_neither_where_they_are_of
     let (relay, _file) = Relay::with(&config(&provider, "", "")).await;
     assert_eq!(ask(relay.at("/v1/messages")).await.status, StatusCode::OK);
     let shown = status(&relay).await;
-    let concurrency = json!({ "limit": 8, "in_flight": 0 });
+    let concurrency = json!({ "limit": 64, "in_flight": 0 });
     assert_eq!(shown["concurrency"], concurrency);
     let host = provider.addr().to_string();
     let breaker = json!({

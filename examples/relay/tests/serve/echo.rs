@@ -1,6 +1,13 @@
 //! An upstream that tells what it was sent.
 
-use std::{io, net::SocketAddr};
+use std::{
+    io,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+};
 
 use bytes::Bytes;
 use http::{Request, Response, StatusCode};
@@ -8,8 +15,11 @@ use http_body_util::{
     BodyExt, Either, Full,
     channel::{Channel, Sender},
 };
-use hyper::{body::Incoming, server::conn::http1, service::service_fn};
-use hyper_util::rt::TokioIo;
+use hyper::{body::Incoming, service::service_fn};
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo},
+    server::conn::auto,
+};
 use serde_json::{Value, json};
 use tokio::{net::TcpListener, sync::mpsc, task::AbortHandle};
 
@@ -31,11 +41,15 @@ pub(crate) enum Event {
 /// |---|---|
 /// | `/stream` | what the test sends |
 /// | `/hang` | none |
+/// | `/trailers` | a body with trailers |
+/// | `/204`, `/304` | that status with an `etag`, and no body |
+/// | `/version` | the version of HTTP that was spoken |
 /// | `/teapot` | 418 with headers of all kinds |
 /// | any other | the request, as JSON |
 pub(crate) struct Echo {
     addr: SocketAddr,
     pub(crate) events: mpsc::UnboundedReceiver<Event>,
+    connections: Arc<AtomicUsize>,
     server: AbortHandle,
 }
 
@@ -44,21 +58,35 @@ impl Echo {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let addr = listener.local_addr().expect("it is bound");
         let (sender, events) = mpsc::unbounded_channel();
+        let connections = Arc::new(AtomicUsize::new(0));
+        let accepted = Arc::clone(&connections);
         let server = tokio::spawn(async move {
             loop {
                 let (stream, _) = listener.accept().await.expect("it listens");
+                accepted.fetch_add(1, Relaxed);
                 let sender = sender.clone();
                 let service = service_fn(move |request| answer(request, sender.clone()));
-                let connection =
-                    http1::Builder::new().serve_connection(TokioIo::new(stream), service);
-                tokio::spawn(async move { drop(connection.await) });
+                tokio::spawn(async move {
+                    let builder = auto::Builder::new(TokioExecutor::new());
+                    drop(
+                        builder
+                            .serve_connection(TokioIo::new(stream), service)
+                            .await,
+                    );
+                });
             }
         });
         Self {
             addr,
             events,
+            connections,
             server: server.abort_handle(),
         }
+    }
+
+    /// How many connections it was asked for.
+    pub(crate) fn connections(&self) -> usize {
+        self.connections.load(Relaxed)
     }
 
     pub(crate) fn url(&self) -> String {
@@ -125,6 +153,32 @@ async fn answer(
             let _ = events.send(Event::Hangs);
             let _hanging = Hanging(events);
             std::future::pending().await
+        }
+        "/trailers" => {
+            let (mut frames, body) = Channel::new(2);
+            tokio::spawn(async move {
+                let trailers = [("x-sum", "7")].map(|(name, value)| {
+                    (
+                        name.parse().expect("a name"),
+                        value.parse().expect("a value"),
+                    )
+                });
+                let _ = frames.send_data("data".into()).await;
+                let _ = frames.send_trailers(trailers.into_iter().collect()).await;
+            });
+            let response = Response::builder().header("trailer", "x-sum");
+            Ok(response
+                .body(Either::Right(body))
+                .expect("a valid response"))
+        }
+        path @ ("/204" | "/304") => Ok(Response::builder()
+            .status(&path[1..])
+            .header("etag", "\"a\"")
+            .body(Either::Left(Full::default()))
+            .expect("a valid response")),
+        "/version" => {
+            let version = format!("{:?}", request.version());
+            Ok(Response::new(Either::Left(version.into())))
         }
         "/teapot" => Ok(Response::builder()
             .status(StatusCode::IM_A_TEAPOT)

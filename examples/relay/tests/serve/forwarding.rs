@@ -5,7 +5,7 @@ use http_body_util::Full;
 use serde_json::json;
 
 use crate::{
-    client::{ask, get},
+    client::{ask, get, raw},
     echo::Echo,
     relay::Relay,
 };
@@ -48,6 +48,7 @@ async fn a_request_is_forwarded_as_it_is_with_exactly_one_credential() {
             "accept-encoding: identity".to_owned(),
             "content-length: 3".to_owned(),
             format!("host: {}", echo.host()),
+            "via: 1.1 tower-relay".to_owned(),
             "x-twice: 1".to_owned(),
             "x-twice: 2".to_owned(),
             credential.to_owned(),
@@ -100,6 +101,32 @@ async fn any_method_is_forwarded_and_head_has_no_body() {
 }
 
 #[tokio::test]
+async fn an_answer_without_a_body_stays_one_and_its_connection_goes_on() {
+    let echo = Echo::start().await;
+    let (relay, _file) = Relay::with(&echo.config("openai", "")).await;
+    let requests = ["204", "304", "v1/x"].map(|path| {
+        let close = if path == "v1/x" {
+            "connection: close\r\n"
+        } else {
+            ""
+        };
+        format!("GET /{path} HTTP/1.1\r\nhost: relay\r\n{close}\r\n")
+    });
+    let answer = raw(&relay, &[requests.concat().as_bytes()]).await;
+    let heads: Vec<_> = answer.split("HTTP/1.1 ").skip(1).collect();
+    let [empty, same, told] = &*heads else {
+        panic!("three answers: {answer}");
+    };
+    assert!(empty.starts_with("204 ") && same.starts_with("304 "));
+    for head in [empty, same] {
+        assert!(head.contains("etag: \"a\"\r\n"), "{head}");
+        assert!(head.ends_with("\r\n\r\n"), "{head}");
+        assert!(!head.contains("transfer-encoding"), "{head}");
+    }
+    assert!(told.starts_with("200 ") && told.ends_with('}'), "{told}");
+}
+
+#[tokio::test]
 async fn the_closest_path_finds_its_upstream_and_a_scope_has_its_own_url_and_headers() {
     let (one, two) = (Echo::start().await, Echo::start().await);
     let config = one.config("anthropic", "paths = [\"/v1/*\"]")
@@ -122,6 +149,7 @@ async fn the_closest_path_finds_its_upstream_and_a_scope_has_its_own_url_and_hea
         json!([
             "authorization: Bearer secret-a",
             &format!("host: {}", two.host()),
+            "via: 1.1 tower-relay",
             "x-team: ours"
         ])
     );
@@ -129,6 +157,10 @@ async fn the_closest_path_finds_its_upstream_and_a_scope_has_its_own_url_and_hea
     assert_eq!(told["target"], "/v1/models");
     assert_eq!(
         told["headers"],
-        json!([&format!("host: {}", one.host()), "x-api-key: secret-a"])
+        json!([
+            &format!("host: {}", one.host()),
+            "via: 1.1 tower-relay",
+            "x-api-key: secret-a"
+        ])
     );
 }

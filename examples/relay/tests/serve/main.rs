@@ -5,15 +5,22 @@
 )]
 
 mod accounts;
+mod bounds;
+mod callers;
 mod client;
 mod down;
 mod echo;
 mod embedded;
+mod figures;
 mod forwarding;
+mod http2;
 mod lifecycle;
 mod metrics;
 mod mistakes;
 mod own;
+mod refusals;
 mod relay;
+mod reloads;
 mod rotation;
 mod streams;
+mod timeouts;

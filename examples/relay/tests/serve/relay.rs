@@ -7,8 +7,9 @@ use std::{
 };
 
 use tokio::{
-    io::{AsyncBufReadExt, BufReader, Lines},
-    process::{Child, ChildStderr, Command},
+    io::{AsyncBufReadExt, BufReader},
+    process::{Child, Command},
+    sync::mpsc,
 };
 
 use crate::client::soon;
@@ -16,7 +17,8 @@ use crate::client::soon;
 /// The program; it ends with the test.
 pub(crate) struct Relay {
     child: Child,
-    stderr: Lines<BufReader<ChildStderr>>,
+    /// Its lines on standard error, read as they come: it would wait for its reader.
+    stderr: mpsc::UnboundedReceiver<String>,
     /// What it said before it listened.
     pub(crate) said: Vec<String>,
     pub(crate) url: String,
@@ -25,8 +27,23 @@ pub(crate) struct Relay {
 impl Relay {
     /// Starts it; it takes a free port.
     pub(crate) async fn start(arguments: &[&str], variables: &[(&str, &str)]) -> Self {
+        let local = ["--listen", "127.0.0.1:0"];
+        Self::run(&[&local, arguments].concat(), variables).await
+    }
+
+    /// Starts it; where to listen is among the arguments.
+    pub(crate) async fn start_at(arguments: &[&str]) -> Self {
+        Self::run(arguments, &[]).await
+    }
+
+    /// Starts it on a free port with a log as JSON, of so much.
+    pub(crate) async fn start_logging(arguments: &[&str], level: &str) -> Self {
+        Self::start(arguments, &[("RUST_LOG", level)]).await
+    }
+
+    async fn run(arguments: &[&str], variables: &[(&str, &str)]) -> Self {
         let mut child = Command::new(env!("CARGO_BIN_EXE_relay"))
-            .args(["serve", "--listen", "127.0.0.1:0"])
+            .arg("serve")
             .args(arguments)
             .envs(variables.iter().copied())
             .stdin(Stdio::null())
@@ -35,15 +52,24 @@ impl Relay {
             .spawn()
             .expect("the program was built for this test");
         let stderr = child.stderr.take().expect("it is piped");
+        let (sender, lines) = mpsc::unbounded_channel();
+        tokio::spawn(async move {
+            let mut stderr = BufReader::new(stderr).lines();
+            while let Some(line) = stderr.next_line().await.expect("it writes UTF-8") {
+                let _ = sender.send(line);
+            }
+        });
         let mut relay = Self {
             child,
-            stderr: BufReader::new(stderr).lines(),
+            stderr: lines,
             said: Vec::new(),
             url: String::new(),
         };
         while relay.url.is_empty() {
             let line = relay.line().await;
-            if let Some(url) = line.strip_prefix("relay: listening on ") {
+            // In a line of its own, or in a field of an object.
+            if let Some((_, url)) = line.split_once("listening on ") {
+                let url = url.split('"').next().unwrap_or_default();
                 relay.url = url.to_owned();
             }
             relay.said.push(line);
@@ -60,8 +86,17 @@ impl Relay {
 
     /// The next line on standard error.
     pub(crate) async fn line(&mut self) -> String {
-        let line = soon(self.stderr.next_line()).await;
-        line.expect("it writes UTF-8").expect("it is running")
+        soon(self.stderr.recv()).await.expect("it is running")
+    }
+
+    /// All that it still says until it ends.
+    pub(crate) async fn rest(&mut self) -> String {
+        let mut rest = String::new();
+        while let Some(line) = soon(self.stderr.recv()).await {
+            rest += &line;
+            rest.push('\n');
+        }
+        rest
     }
 
     /// The next line on standard error that begins so.

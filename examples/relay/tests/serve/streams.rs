@@ -1,11 +1,11 @@
 //! Bodies that take their time.
 
 use bytes::Bytes;
-use http::Request;
+use http::{Request, StatusCode};
 use http_body_util::{BodyExt, Full};
 
 use crate::{
-    client::{send, soon},
+    client::{get, http2, send, soon},
     echo::{Echo, Event},
     relay::Relay,
 };
@@ -41,6 +41,37 @@ async fn a_stream_that_breaks_off_breaks_off_on_this_side_too() {
     assert!(soon(body.frame()).await.is_some_and(|frame| frame.is_ok()));
     frames.abort(std::io::Error::other("it breaks"));
     assert!(soon(body.frame()).await.is_some_and(|frame| frame.is_err()));
+}
+
+#[tokio::test]
+async fn a_caller_that_goes_away_in_the_queue_leaves_its_place() {
+    let mut echo = Echo::start().await;
+    let one = "concurrency = { min = 1, max = 1 }";
+    let (relay, _file) = Relay::with(&echo.config("openai", one)).await;
+    let held = tokio::spawn(send(call(&relay, "/stream")));
+    let frames = echo.frames().await;
+    let queue = async |field: &str, value: u64| {
+        let shown = async {
+            let status = get(relay.at("/-/status")).await.json();
+            status["upstreams"][0]["queue"][field].as_u64()
+        };
+        shown.await == Some(value)
+    };
+    let until = async |field: &str, value: u64| {
+        soon(async { while !queue(field, value).await {} }).await;
+    };
+    let over_http1 = tokio::spawn(send(call(&relay, "/hang")));
+    let client = http2();
+    let over_http2 = tokio::spawn(client.request(call(&relay, "/hang")));
+    until("waiting", 2).await;
+    over_http1.abort();
+    until("waiting", 1).await;
+    over_http2.abort();
+    until("waiting", 0).await;
+    assert!(queue("cancelled", 2).await);
+    drop((frames, held.await));
+    assert_eq!(get(relay.at("/v1/x")).await.status, StatusCode::OK);
+    assert!(echo.events.try_recv().is_err(), "one of them was sent");
 }
 
 #[tokio::test]

@@ -184,7 +184,8 @@ fn breakers_and_concurrency_are_on_and_an_upstream_says_only_what_differs() {
     let plain = &config.upstreams[0];
     assert!(plain.breaker.is_enabled() && plain.concurrency.is_enabled());
     assert_eq!(plain.breaker.policy(), Ok(BreakerConfig::default()));
-    assert_eq!(plain.concurrency.bounds(), Ok(Bounds::default()));
+    let bounds = Bounds::default().starting_at(64);
+    assert_eq!(plain.concurrency.bounds(), bounds);
     assert_eq!(plain.concurrency.algorithm, Algorithm::SizedVegas);
 
     let text = format!(
