@@ -24,6 +24,7 @@ mod refusals;
 mod reload;
 mod resting;
 #[cfg(feature = "tracing")]
+mod search;
 mod secrets;
 mod support;
 mod transitions;

@@ -12,5 +12,6 @@ mod order;
 mod quotas;
 mod rates;
 mod refusals;
+mod search;
 mod slots;
 mod support;
