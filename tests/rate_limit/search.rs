@@ -113,8 +113,8 @@ async fn who_does_not_need_the_rate_does_not_raise_it_and_an_idle_hour_is_no_bur
     let server = Scripted::new(|_: &u32| Reply::after(ms(300), Verdict::Success));
     let layer = RateLimitLayer::new(sought(40.0)).classify(said);
     let (service, handle) = (layer.layer(server.clone()), layer.handle());
-    saturate(&service, 2, Duration::from_secs(60)).await;
-    assert!((rate(&handle) - 40.0).abs() < 1.0, "{}", rate(&handle));
+    saturate(&service, 1, Duration::from_secs(60)).await;
+    assert_eq!(rate(&handle), 40.0);
     tokio::time::advance(Duration::from_secs(3_600)).await;
     let before = server.sent_after().len();
     let calls = (0..40).map(|call| service.clone().oneshot(call));
@@ -205,7 +205,7 @@ async fn what_is_sent_grows_no_faster_than_the_server_bears() {
     let minutes = by_minutes(&server.sent_after());
     assert_unprovoked(&minutes, 60);
     let most = minutes.iter().max().expect("some were sent");
-    assert!((100..=160).contains(most), "{minutes:?}");
+    assert!((100..=170).contains(most), "{minutes:?}");
 }
 
 #[tokio::test(start_paused = true)]
