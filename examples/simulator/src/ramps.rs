@@ -160,7 +160,7 @@ fn run(rule: Rule, demand: &Demand, restarts: Restarts, client: Client, seed: u6
     for &(lasts, wanted) in demand {
         part_ends += lasts;
         let mut asked = now;
-        while wanted > 0.0 {
+        loop {
             let drawn = chance.lognormal(600.0, 0.8).clamp(50.0, 1_800.0).round();
             let size = again.take().unwrap_or(drawn);
             if wanted < ALL {
@@ -169,7 +169,7 @@ fn run(rule: Rule, demand: &Demand, restarts: Restarts, client: Client, seed: u6
             let cost = Cost::ZERO.input_tokens(size as u64);
             let ready = bucket.ready_at(&cost).expect("it fits").as_nanos() as f64 / 1e9 + 1e-9;
             let at = ready.max(now).max(asked);
-            if at >= part_ends {
+            if at >= part_ends || wanted <= 0.0 {
                 break;
             }
             now = at;
@@ -282,7 +282,9 @@ pub(crate) fn rows(seeds: &[u64]) -> Vec<Row> {
         demand.extend([(2_700.0, ALL), (3_600.0, 0.0), (3_600.0, ALL)]);
         demand
     };
-    let settings: [(_, fn(u64) -> Demand, _, _); 6] = [
+    let by_chance: fn(u64) -> Demand = random;
+    let unbounded: fn(u64) -> Demand = random_short;
+    let settings = [
         ("all is wanted", steady, Restarts::None, Client::Bounded),
         (
             "bursts after idling",
@@ -290,7 +292,7 @@ pub(crate) fn rows(seeds: &[u64]) -> Vec<Row> {
             Restarts::None,
             Client::Bounded,
         ),
-        ("by chance", random, Restarts::None, Client::Bounded),
+        ("by chance", by_chance, Restarts::None, Client::Bounded),
         (
             "restarts, nothing saved",
             parts,
@@ -305,7 +307,7 @@ pub(crate) fn rows(seeds: &[u64]) -> Vec<Row> {
         ),
         (
             "by chance, no bound",
-            random_short,
+            unbounded,
             Restarts::None,
             Client::Unbounded,
         ),

@@ -16,6 +16,9 @@ use crate::{
     world,
 };
 
+/// Used of what can be, at least, and refused for each success, at most; none is only shown.
+type Target = Option<(f64, f64)>;
+
 /// How long it takes to be refused, in seconds.
 const REFUSAL: f64 = 0.05;
 
@@ -36,8 +39,7 @@ struct Case {
     rest: f64,
     warm_up: f64,
     end: f64,
-    /// Used of what can be, at least, and refused for each success, at most; none is only shown.
-    target: Option<(f64, f64)>,
+    target: Target,
 }
 
 fn search(low: f64, high: f64, start: f64) -> RateSearch {
@@ -220,7 +222,7 @@ fn heard(refused: &mut VecDeque<(f64, Reservation)>, until: f64) -> Option<(f64,
 }
 
 /// S7 without the quota: by whom, what is sought, and what must be reached.
-fn unknown() -> [(&'static str, RateSearch, Contender, Option<(f64, f64)>); 4] {
+fn unknown() -> [(&'static str, RateSearch, Contender, Target); 4] {
     let (bounds, target) = ((0.1, 1_000.0, 1.0), Some((0.97, 0.03)));
     let sought = || search(bounds.0, bounds.1, bounds.2);
     [
@@ -258,10 +260,10 @@ pub(crate) struct Row {
     used: Estimate,
     worst: f64,
     refused: Estimate,
-    target: Option<(f64, f64)>,
+    target: Target,
 }
 
-fn row(name: &'static str, runs: &[(f64, f64)], target: Option<(f64, f64)>) -> Row {
+fn row(name: &'static str, runs: &[(f64, f64)], target: Target) -> Row {
     let used: Vec<_> = runs.iter().map(|(used, _)| *used).collect();
     let refused: Vec<_> = runs.iter().map(|(_, refused)| *refused).collect();
     Row {

@@ -83,13 +83,8 @@ impl Governor {
 
     fn resume(&mut self, state: &RampState, age: Duration) {
         let steps = super::nanos(age).div_ceil(self.step);
-        let mut ago = usize::try_from(steps).unwrap_or(usize::MAX);
-        for used in state.used.iter().rev() {
-            if ago >= KEPT {
-                break;
-            }
-            *self.at_mut(ago) = *used;
-            ago += 1;
+        for (ago, used) in (steps..KEPT as u64).zip(state.used.iter().rev()) {
+            *self.at_mut(ago as usize) = *used;
         }
         self.earned = self.earn();
     }

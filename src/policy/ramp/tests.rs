@@ -255,12 +255,12 @@ proptest! {
                 bucket = TokenBucket::new(&quota(ramp().resume(state, age)), now);
             }
             let end = now + Duration::from_secs(seconds);
-            while wanted > 0.0 {
+            loop {
                 let size = if sent.len() % 3 == 0 { sizes.0 } else { sizes.1 };
                 let cost = Cost::ZERO.input_tokens(size);
-                let pause = Duration::from_secs_f64(size as f64 / wanted);
+                let pause = Duration::from_secs_f64(size as f64 / wanted.max(1e-3));
                 let at = bucket.ready_at(&cost).expect("it fits").max(now + pause);
-                if at >= end {
+                if at >= end || wanted <= 0.0 {
                     break;
                 }
                 now = at;
