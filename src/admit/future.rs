@@ -307,11 +307,13 @@ fn hear<Req, Res, P: Protocol<Req, Res>, R: Conduct>(
     held: &mut Held<R>,
 ) {
     let readings = protocol.readings(response);
-    if !readings.is_empty() || outcome.verdict() == Verdict::Throttled {
+    let is_refused = matches!(outcome.verdict(), Verdict::Throttled | Verdict::RampLimit);
+    if !readings.is_empty() || is_refused {
         R::hear(
             held,
             &match outcome.verdict() {
                 Verdict::Throttled => readings.of_refusal(),
+                Verdict::RampLimit => readings.of_ramp_refusal(),
                 _ => readings,
             },
         );

@@ -12,7 +12,18 @@ const KEPT: f64 = 0.95;
 /// Until the first refusal the rate doubles in this time.
 const DOUBLING: f64 = 10.0;
 /// Fewer calls between two refusals measure nothing.
-const FEWEST: f64 = 20.0;
+const FEWEST: u32 = 20;
+/// What [`Rule::Halving`] adds for a call, and the time after which it adds again.
+const STEP: f64 = 1.05;
+const STEP_EVERY: Duration = Duration::from_millis(100);
+
+/// How a rate grows and is cut.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Rule {
+    Cubic,
+    /// Half at a refusal, 5 % more for a call that is not refused.
+    Halving,
+}
 
 /// Finds the rate that a server grants from nothing but its refusals.
 ///
@@ -66,6 +77,13 @@ pub struct LearnedRate {
     /// The last cut, and what has been sent and not been refused since.
     cut: Option<Timestamp>,
     granted: f64,
+    /// How many calls that was.
+    calls: u32,
+    rule: Rule,
+    /// When the last step was made.
+    stepped: Timestamp,
+    /// Whether somebody waited for the rate until the last instant that it was told of.
+    is_wanted: bool,
 }
 
 impl LearnedRate {
@@ -94,13 +112,23 @@ impl LearnedRate {
             advanced: Timestamp::ZERO,
             cut: None,
             granted: 0.0,
+            calls: 0,
+            rule: Rule::Cubic,
+            stepped: Timestamp::ZERO,
+            is_wanted: false,
         })
+    }
+
+    pub(super) const fn with_rule(mut self, rule: Rule) -> Self {
+        self.rule = rule;
+        self
     }
 
     /// The rate per second, always finite and within the bounds.
     #[must_use]
     pub fn rate(&self) -> f64 {
         let grown = match self.cut {
+            _ if self.rule == Rule::Halving => self.origin,
             None => self.origin * (self.wanted / DOUBLING).exp2(),
             Some(_) => {
                 let past = self.wanted / RECOVERY - 1.0;
@@ -115,46 +143,88 @@ impl LearnedRate {
         let passed = now.as_nanos().saturating_sub(self.advanced.as_nanos());
         self.wanted += Duration::from_nanos(passed).as_secs_f64();
         self.idle(now);
+        self.is_wanted = true;
     }
 
     /// Time has passed until `now`, and nobody waited: what was not asked for was not refused.
     pub fn idle(&mut self, now: Timestamp) {
         self.advanced = self.advanced.max(now);
+        self.is_wanted = false;
+    }
+
+    /// Whether somebody waited for the rate until the last instant that it was told of.
+    pub(super) const fn is_wanted(&self) -> bool {
+        self.is_wanted
     }
 
     /// A call of this size is sent.
     pub fn sent(&mut self, amount: f64) {
         self.granted += amount.max(0.0);
+        self.calls = self.calls.saturating_add(1);
+        let is_due = self.advanced >= self.stepped + STEP_EVERY;
+        if self.rule == Rule::Halving && self.is_wanted && is_due {
+            self.origin = (self.origin * STEP).min(self.ceiling);
+            self.stepped = self.advanced;
+        }
+    }
+
+    /// The call sent at `sent` has turned out to be larger by this, or smaller.
+    ///
+    /// ```
+    /// use tower_relay::policy::{LearnedRate, Timestamp};
+    ///
+    /// let mut learned = LearnedRate::new(1.0..=1_000.0, 40.0)?;
+    /// learned.sent(30.0);
+    /// learned.resized(-20.0, Timestamp::ZERO);
+    /// assert_eq!(learned.rate(), 40.0);
+    /// # Ok::<(), tower_relay::policy::InvalidConfig>(())
+    /// ```
+    pub fn resized(&mut self, by: f64, sent: Timestamp) {
+        if !self.is_before_cut(sent) {
+            self.granted = (self.granted + by).max(0.0);
+        }
+    }
+
+    /// What was sent before the last cut is not in what has been granted since.
+    fn is_before_cut(&self, sent: Timestamp) -> bool {
+        self.cut.is_some_and(|cut| sent < cut)
     }
 
     /// A call of this size that was sent at `sent` has been refused for its rate. Whether that
     /// was a cut.
     pub fn refused(&mut self, amount: f64, sent: Timestamp, now: Timestamp) -> bool {
-        self.granted = (self.granted - amount.max(0.0)).max(0.0);
-        if self.cut.is_some_and(|cut| sent < cut) {
+        if self.is_before_cut(sent) {
             return false;
         }
+        self.granted = (self.granted - amount.max(0.0)).max(0.0);
+        self.calls = self.calls.saturating_sub(1);
         let rate = self.rate();
+        if self.rule == Rule::Halving {
+            self.origin = (rate / 2.0).max(self.floor);
+            (self.cut, self.stepped) = (Some(now), now);
+            return true;
+        }
         let origin = match self.measured(now) {
             Some(granted) => {
                 self.is_measured = true;
                 granted.min(rate).midpoint(rate)
             }
             // Refused again so soon: the quota is not what it was.
-            None if self.is_measured && self.granted < FEWEST => 0.75 * rate.min(self.origin),
+            None if self.is_measured && self.calls < FEWEST => 0.75 * rate.min(self.origin),
             None if self.is_measured => rate.min(self.origin),
             // All that is known is that it was too much.
             None => rate / 2.0,
         };
         self.origin = origin.clamp(self.floor, self.ceiling);
         (self.cut, self.granted, self.wanted) = (Some(now), 0.0, 0.0);
+        self.calls = 0;
         true
     }
 
     /// What the server has granted since the last cut, if it was asked for all that it could.
     fn measured(&self, now: Timestamp) -> Option<f64> {
         let seconds = now.since(self.cut?).as_secs_f64();
-        let asked = self.granted >= FEWEST && self.wanted >= 0.9 * seconds;
+        let asked = self.calls >= FEWEST && self.wanted >= 0.9 * seconds;
         asked.then(|| self.granted / seconds)
     }
 }

@@ -29,6 +29,8 @@ mod learned_rate;
 pub mod limit;
 pub mod pool;
 mod quota;
+mod ramp;
+mod rate_search;
 mod readings;
 mod retry;
 mod rng;
@@ -48,6 +50,8 @@ pub use self::{
     fair::Turns,
     learned_rate::LearnedRate,
     quota::{Quota, QuotaBuilder},
+    ramp::{Ramp, RampSnapshot, RampState},
+    rate_search::RateSearch,
     readings::{Reading, Readings},
     retry::{Attempts, Charge, Decision, Reason, RetryPolicy, RetryPolicyBuilder},
     rng::Rng,

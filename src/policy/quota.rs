@@ -1,6 +1,6 @@
 use std::{num::NonZeroUsize, time::Duration};
 
-use super::{InvalidConfig, Unit, nanos};
+use super::{InvalidConfig, Ramp, RateSearch, Unit, nanos, rate_search::Search};
 
 /// The longest period: leap years fit, and exact arithmetic cannot overflow.
 pub(super) const LONGEST_PERIOD: Duration = Duration::from_secs(400 * 24 * 3600);
@@ -49,6 +49,8 @@ pub struct Quota {
     slack: u64,
     /// Whether limits are learned that are not here.
     learns: bool,
+    searches: Vec<Search>,
+    ramps: Vec<(Unit, Ramp)>,
 }
 
 /// One dimension: `amount` of `unit` in `period` nanoseconds.
@@ -84,6 +86,8 @@ impl Quota {
             slack: Self::DEFAULT_SLACK,
             margin: 0,
             learns: false,
+            searches: Vec::new(),
+            ramps: Vec::new(),
         }
     }
 
@@ -108,6 +112,8 @@ impl Quota {
             max_in_flight: None,
             slack: nanos(Self::DEFAULT_SLACK),
             learns: true,
+            searches: Vec::new(),
+            ramps: Vec::new(),
         }
     }
 
@@ -133,7 +139,8 @@ impl Quota {
             }
             _ => false,
         };
-        !self.learns && self.max_in_flight.is_none() && self.limits.iter().all(alike)
+        let is_fixed = !self.learns && self.searches.is_empty() && self.ramps.is_empty();
+        is_fixed && self.max_in_flight.is_none() && self.limits.iter().all(alike)
     }
 
     /// This quota with the burst of `unit` set.
@@ -151,6 +158,8 @@ impl Quota {
             max_in_flight: None,
             slack: nanos(Self::DEFAULT_SLACK),
             learns: false,
+            searches: Vec::new(),
+            ramps: Vec::new(),
         }
     }
 
@@ -161,6 +170,14 @@ impl Quota {
 
     pub(super) fn limits(&self) -> &[Limit] {
         &self.limits
+    }
+
+    pub(super) fn searches(&self) -> &[Search] {
+        &self.searches
+    }
+
+    pub(super) fn ramps(&self) -> &[(Unit, Ramp)] {
+        &self.ramps
     }
 }
 
@@ -174,6 +191,8 @@ pub struct QuotaBuilder {
     slack: Duration,
     margin: u16,
     learns: bool,
+    searches: Vec<(Unit, RateSearch)>,
+    ramps: Vec<(Unit, Ramp)>,
 }
 
 impl QuotaBuilder {
@@ -307,13 +326,75 @@ impl QuotaBuilder {
         self
     }
 
+    /// Seeks the rate of `unit` that the server grants, for servers that neither tell nor show it:
+    /// from refusals alone, as [`LearnedRate`](super::LearnedRate) does. Default: no rate is sought.
+    ///
+    /// - It is paced: idle time saves up one call. A configured limit of the unit holds beside it.
+    /// - A refusal is blamed on the sought rate that callers waited for, or on all of them, once for
+    ///   what was sent together. Nothing is kept back of the quota's other limits for it.
+    /// - A limit of a minute or less that the server [shows](super::TokenBucket::observe) goes before:
+    ///   the search then limits nothing.
+    /// - Time in which nobody waited for the rate does not raise it.
+    /// - Under a new quota with the same search, what was learned stays.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tower_relay::policy::{
+    ///     Cost, Quota, RateSearch, Readings, Timestamp, TokenBucket, Unit,
+    /// };
+    ///
+    /// let search = RateSearch::per_second(1.0..=1_000.0).starting_at(40.0);
+    /// let quota = Quota::builder().seek(Unit::REQUESTS, search).build()?;
+    /// let mut bucket = TokenBucket::new(&quota, Timestamp::ZERO);
+    /// let call = bucket.take(&Cost::REQUEST, Timestamp::ZERO);
+    /// assert_eq!(bucket.ready_at(&Cost::REQUEST)?.since(Timestamp::ZERO), Duration::from_millis(25));
+    ///
+    /// bucket.observe(&call, &Readings::NONE.of_refusal(), Timestamp::ZERO);
+    /// // Half of it was too much, and the search begins below that.
+    /// assert_eq!(bucket.sought_rate(Unit::REQUESTS), Some(19.0));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn seek(mut self, unit: Unit, search: RateSearch) -> Self {
+        self.searches.push((unit, search));
+        self
+    }
+
+    /// Bounds how fast what is sent of `unit` may grow, for servers that punish growth. Default:
+    /// unbounded, because the floor above which a server punishes differs by account, and one that
+    /// is wrong costs hours.
+    ///
+    /// What is bounded is what was sent, not what was asked for: idle time lowers it again. It holds
+    /// beside all other limits, and is paced. Costs that are settled later, such as those of output,
+    /// are compared as they were settled, and paced as they were reserved; a bound is exact for what
+    /// is known when a call is sent. A call that fails without being
+    /// [refused](super::TokenBucket::observe) counts as used.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tower_relay::policy::{Cost, Quota, Ramp, Timestamp, TokenBucket, Unit};
+    ///
+    /// // 600 a minute are ten a second, less a margin and a call a minute.
+    /// let ramp = Ramp::above_per_minute(600).percent(50).window(Duration::from_secs(900));
+    /// let quota = Quota::builder().ramp(Unit::REQUESTS, ramp).build()?;
+    /// let bucket = TokenBucket::new(&quota, Timestamp::ZERO);
+    /// // Nothing is known of what was sent before it began, so the first call is paced as well.
+    /// let wait = bucket.ready_at(&Cost::REQUEST)?.since(Timestamp::ZERO);
+    /// assert_eq!(wait.as_micros(), 100_671);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn ramp(mut self, unit: Unit, ramp: Ramp) -> Self {
+        self.ramps.push((unit, ramp));
+        self
+    }
+
     /// The quota.
     ///
     /// # Errors
     ///
     /// [`InvalidConfig`] if a limit, burst or period is zero, a period is above 400 days, the
     /// slack above a second, the margin above a half, a burst names a unit without a continuous
-    /// limit, a limit is given twice, or nothing is limited and nothing to be learned at all.
+    /// limit, a limit, search or ramp is given twice or out of its bounds, or nothing is limited and
+    /// nothing to be learned at all.
     pub fn build(self) -> Result<Quota, InvalidConfig> {
         let mut limits: Vec<Limit> = Vec::with_capacity(self.limits.len());
         if self.margin > LARGEST_MARGIN {
@@ -360,7 +441,10 @@ impl QuotaBuilder {
             Some(limit) => limit,
             None => None,
         };
-        if limits.is_empty() && max_in_flight.is_none() && !self.learns {
+        let searches = checked_searches(&self.searches, &limits)?;
+        check_ramps(&self.ramps, &self.searches, &limits)?;
+        let is_empty = limits.is_empty() && searches.is_empty() && self.ramps.is_empty();
+        if is_empty && max_in_flight.is_none() && !self.learns {
             return Err(InvalidConfig::new(
                 "quota",
                 "nothing is limited; add at least one limit, such as requests_per_minute",
@@ -377,6 +461,8 @@ impl QuotaBuilder {
             max_in_flight,
             slack: nanos(self.slack),
             learns: self.learns,
+            searches,
+            ramps: self.ramps,
         })
     }
 
@@ -417,6 +503,72 @@ impl Limit {
         }
         self
     }
+}
+
+fn checked_searches(
+    searches: &[(Unit, RateSearch)],
+    limits: &[Limit],
+) -> Result<Vec<Search>, InvalidConfig> {
+    let units = || searches.iter().map(|(unit, _)| *unit);
+    check_units(
+        "seek",
+        "rate of",
+        units(),
+        limits.iter().map(|limit| limit.unit),
+    )?;
+    let checked = searches.iter().map(|(unit, search)| search.checked(*unit));
+    checked.collect()
+}
+
+fn check_ramps(
+    ramps: &[(Unit, Ramp)],
+    searches: &[(Unit, RateSearch)],
+    limits: &[Limit],
+) -> Result<(), InvalidConfig> {
+    let sought = searches.iter().map(|(unit, _)| *unit);
+    let others = limits.iter().map(|limit| limit.unit).chain(sought);
+    check_units(
+        "ramp",
+        "growth of",
+        ramps.iter().map(|(unit, _)| *unit),
+        others,
+    )?;
+    ramps
+        .iter()
+        .try_for_each(|(unit, ramp)| ramp.checked(*unit))
+}
+
+/// Each unit once, and none mixed up with another.
+fn check_units(
+    field: &'static str,
+    what: &'static str,
+    units: impl Iterator<Item = Unit> + Clone,
+    others: impl Iterator<Item = Unit> + Clone,
+) -> Result<(), InvalidConfig> {
+    for (place, unit) in units.clone().enumerate() {
+        if units.clone().take(place).any(|other| other == unit) {
+            let verb = if field == "seek" { "sought" } else { "bounded" };
+            return Err(InvalidConfig::new(
+                field,
+                format!(
+                    "the {what} {} is {verb} twice; keep one of the two",
+                    unit.name()
+                ),
+            ));
+        }
+        let mut all = units.clone().chain(others.clone());
+        if let Some(twin) = all.find(|other| other.is_mixed_up_with(unit)) {
+            return Err(InvalidConfig::new(
+                field,
+                format!(
+                    "{} and {} are custom units of the same slot; give each its own",
+                    twin.name(),
+                    unit.name()
+                ),
+            ));
+        }
+    }
+    Ok(())
 }
 
 fn check(field: &'static str, limit: &Limit) -> Result<(), InvalidConfig> {

@@ -163,7 +163,7 @@ impl Reading {
 #[must_use]
 pub struct Readings {
     shown: [Option<Reading>; MOST],
-    is_refusal: bool,
+    refusal: Refusal,
     /// What the server counts while it answers.
     counted_later: Option<Unit>,
 }
@@ -172,7 +172,7 @@ impl Readings {
     /// Nothing is shown.
     pub const NONE: Self = Self {
         shown: [None; MOST],
-        is_refusal: false,
+        refusal: Refusal::None,
         counted_later: None,
     };
 
@@ -213,7 +213,31 @@ impl Readings {
 
     /// These, shown with the refusal of a call for a limit on the rate.
     pub const fn of_refusal(mut self) -> Self {
-        self.is_refusal = true;
+        self.refusal = Refusal::Rate;
+        self
+    }
+
+    /// These, shown with the refusal of a call because the rate has grown too fast. It says nothing
+    /// of a limit: only what [governs the growth](crate::policy::QuotaBuilder::ramp) or [seeks a
+    /// rate](crate::policy::QuotaBuilder::seek) heeds it.
+    ///
+    /// ```
+    /// use tower_relay::policy::{Cost, Quota, Ramp, Readings, Timestamp, TokenBucket, Unit};
+    ///
+    /// let ramp = Ramp::above_per_minute(60_000);
+    /// let quota = Quota::builder().ramp(Unit::INPUT_TOKENS, ramp).build()?;
+    /// let mut bucket = TokenBucket::new(&quota, Timestamp::ZERO);
+    /// let before = bucket.ramp(Unit::INPUT_TOKENS, Timestamp::ZERO).expect("it has one").allowed();
+    ///
+    /// let call = bucket.take(&Cost::REQUEST.input_tokens(10), Timestamp::ZERO);
+    /// bucket.observe(&call, &Readings::NONE.of_ramp_refusal(), Timestamp::ZERO);
+    /// let after = bucket.ramp(Unit::INPUT_TOKENS, Timestamp::ZERO).expect("it has one");
+    /// assert!(after.allowed() < 0.8 * before);
+    /// assert!(after.held_until().is_some());
+    /// # Ok::<(), tower_relay::policy::InvalidConfig>(())
+    /// ```
+    pub const fn of_ramp_refusal(mut self) -> Self {
+        self.refusal = Refusal::Ramp;
         self
     }
 
@@ -241,8 +265,22 @@ impl Readings {
     }
 
     pub(super) const fn is_refusal(&self) -> bool {
-        self.is_refusal
+        matches!(self.refusal, Refusal::Rate)
     }
+
+    pub(super) const fn refusal(&self) -> Refusal {
+        self.refusal
+    }
+}
+
+/// For what the server has refused a call, if it has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Refusal {
+    None,
+    /// A limit on the rate.
+    Rate,
+    /// A limit on its growth.
+    Ramp,
 }
 
 #[cfg(test)]

@@ -6,10 +6,11 @@ use super::{
 };
 
 mod caution;
+mod moving;
 mod truth;
 mod work;
 
-use self::{caution::Caution, truth::Truth};
+use self::{caution::Caution, moving::Moving, truth::Truth};
 
 /// A settlement leaves no more debt than drains in this many periods. A report of more is a
 /// mistake of whoever reports, and must not lock the limiter for good.
@@ -42,7 +43,7 @@ const MOST_DEBT_PERIODS: i128 = 60;
 /// ```
 #[derive(Clone, Debug)]
 pub struct TokenBucket {
-    /// The quota's own, then what the server has shown.
+    /// The quota's own limits, then those whose rate moves, then what the server has shown.
     dimensions: Vec<Dimension>,
     slack: u64,
     /// What is needed to hear the server; none until it is heard or is to be.
@@ -50,6 +51,10 @@ pub struct TokenBucket {
     /// The last change of the quota: answers to calls from before it decide nothing.
     since: Option<Timestamp>,
     caution: Caution,
+    /// The limits whose rate moves.
+    moving: Option<Box<Moving>>,
+    /// From when on a call means more than that it is taken.
+    attends_at: Timestamp,
 }
 
 /// What a call has taken from a [`TokenBucket`], to be settled or refunded once.
@@ -98,7 +103,10 @@ impl TokenBucket {
             truth: None,
             since: None,
             caution: Caution::NONE,
+            moving: None,
+            attends_at: Timestamp::MAX,
         };
+        bucket.set_moving(quota, Vec::new(), now);
         bucket.set_learning(quota.learns(), now);
         bucket
     }
@@ -153,8 +161,8 @@ impl TokenBucket {
     /// caller keeps `at` within the quota's slack.
     #[inline]
     pub fn take_late(&mut self, cost: &Cost, at: Timestamp, now: Timestamp) -> Reservation {
-        if now >= self.caution.eases_at {
-            self.ease(now);
+        if now >= self.attends_at {
+            self.attend(cost, at, now);
         }
         for dimension in &mut self.dimensions {
             dimension.take(cost, at, now, self.slack);
@@ -185,6 +193,9 @@ impl TokenBucket {
         }
         if let Some(truth) = &mut self.truth {
             truth.settle(&reservation, used);
+        }
+        if let Some(moving) = &mut self.moving {
+            moving.settle(&reservation, used);
         }
     }
 
@@ -256,6 +267,7 @@ impl TokenBucket {
         let shown = self.shown();
         let mut old = std::mem::take(&mut self.dimensions);
         let shown = old.split_off(old.len() - shown);
+        let moving = old.split_off(old.len() - self.moving_count());
         self.slack = nanos(quota);
         self.dimensions = quota
             .limits()
@@ -272,6 +284,7 @@ impl TokenBucket {
                 )
             })
             .collect();
+        self.set_moving(quota, moving, now);
         self.keep_shown(shown, now);
         self.set_learning(quota.learns(), now);
     }
@@ -304,9 +317,10 @@ struct Dimension {
     resets_at: Timestamp,
     /// The largest cost taken or burst shown so far, the capacity of a paced dimension.
     largest: u64,
-    /// Whether the server has shown it. What does not fit is then for the server to refuse: it is
-    /// let through when nothing is spent.
-    is_shown: bool,
+    /// Whether its size is the server's to know: it has shown the limit, or has not and its rate
+    /// moves. What does not fit is then for the server to refuse: it is let through when nothing is
+    /// spent.
+    is_open: bool,
 }
 
 impl Dimension {
@@ -323,7 +337,7 @@ impl Dimension {
             restored: now,
             resets_at: now + Duration::from_nanos(resets_in),
             largest: 1,
-            is_shown: false,
+            is_open: false,
         }
     }
 
@@ -348,7 +362,7 @@ impl Dimension {
 
     #[inline]
     fn at_least(&self, capacity: u64, cost: u64) -> u64 {
-        if self.is_shown && cost > capacity {
+        if self.is_open && cost > capacity {
             return cost;
         }
         capacity
@@ -357,7 +371,7 @@ impl Dimension {
     /// Whether its capacity is our caution and no promise of the server's.
     fn is_paced(&self) -> bool {
         match self.limit.shape {
-            Shape::Continuous { burst } => self.is_shown || burst.is_none(),
+            Shape::Continuous { burst } => self.is_open || burst.is_none(),
             Shape::Window { .. } => false,
         }
     }
@@ -366,7 +380,7 @@ impl Dimension {
     #[inline]
     fn most(&self) -> u64 {
         match self.limit.shape {
-            _ if self.is_shown => u64::MAX,
+            _ if self.is_open => u64::MAX,
             Shape::Continuous { burst: Some(burst) } => burst,
             _ => self.limit.amount,
         }
@@ -522,10 +536,11 @@ impl Dimension {
 
     fn headroom(&self, now: Timestamp) -> u32 {
         let whole = match self.limit.shape {
-            Shape::Continuous { burst: Some(burst) } => burst,
-            _ => self.limit.amount,
+            Shape::Continuous { burst: Some(burst) } => i128::from(burst) * self.token(),
+            _ if self.is_moving() => self.a_minute(),
+            _ => i128::from(self.limit.amount) * self.token(),
         };
-        let whole = (i128::from(whole) * self.token()).unsigned_abs();
+        let whole = whole.unsigned_abs();
         let left = whole.saturating_sub(self.spent_at(now).max(0).unsigned_abs());
         // 43 bits and the 20 of a million fit a word, whose division is quick.
         let excess = (u128::BITS - whole.leading_zeros()).saturating_sub(43);

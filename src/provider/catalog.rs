@@ -9,7 +9,7 @@ use super::{
     CachedInput, CachedShare, Charging, CredentialHeader, Errors, Failures, Output, Profile,
     RateHeaders, Reserved, Rule, Settlement, errors::Daily,
 };
-use crate::outcome::Verdict;
+use crate::{outcome::Verdict, policy::Ramp};
 
 /// The month in which all that stands here was checked.
 const CHECKED: &str = "2026-11";
@@ -67,6 +67,20 @@ impl Profile {
         let charging = newer.charging_rule().cached_input(CachedInput::Counted);
         newer.charging(charging)
     }
+
+    /// What OpenAI bears of growth, in input tokens: above a million a minute no more than 50 % in a
+    /// quarter of an hour, else it answers `slow_down`. Nothing uses it until a
+    /// [quota](crate::policy::QuotaBuilder::ramp) does.
+    ///
+    /// ```
+    /// use tower_relay::{policy::{Quota, Unit}, provider::Profile};
+    ///
+    /// let quota = Quota::builder()
+    ///     .input_tokens_per_minute(30_000_000)
+    ///     .ramp(Unit::INPUT_TOKENS, Profile::OPENAI_RAMP);
+    /// assert!(quota.build().is_ok());
+    /// ```
+    pub const OPENAI_RAMP: Ramp = Ramp::above_per_minute(1_000_000);
 
     /// OpenAI: one quota of tokens for input and output, per organisation, project and model.
     ///

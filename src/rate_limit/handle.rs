@@ -3,7 +3,7 @@ use std::{fmt, sync::Arc};
 use crate::{
     admit::{Admission, Joint, Limits, OnWait, Resource, Slots, Tokens},
     clock,
-    policy::{Estimator, Learned, Quota, Shares, Timestamp, Unit},
+    policy::{Estimator, Learned, Quota, RampSnapshot, Shares, Timestamp, Unit},
     snapshot::{ShareSnapshot, Snapshot},
 };
 
@@ -157,6 +157,45 @@ impl RateLimitHandle {
         (limit < usize::MAX).then_some(limit)
     }
 
+    /// The rate per second that is [sought](crate::policy::QuotaBuilder::seek) for `unit`, if it is
+    /// and the server does not show it.
+    ///
+    /// ```
+    /// use tower_relay::{policy::{Quota, RateSearch, Unit}, rate_limit::RateLimitLayer};
+    ///
+    /// let search = RateSearch::per_second(1.0..=1_000.0).starting_at(20.0);
+    /// let quota = Quota::builder().seek(Unit::REQUESTS, search).build()?;
+    /// let handle = RateLimitLayer::new(quota).handle();
+    /// assert_eq!(handle.sought_rate(Unit::REQUESTS), Some(20.0));
+    /// assert_eq!(handle.sought_rate(Unit::TOKENS), None);
+    /// # Ok::<(), tower_relay::policy::InvalidConfig>(())
+    /// ```
+    #[must_use]
+    pub fn sought_rate(&self, unit: Unit) -> Option<f64> {
+        self.admission
+            .read(|metered, _| metered.0.bucket().sought_rate(unit))
+    }
+
+    /// What the [growth](crate::policy::QuotaBuilder::ramp) of `unit` allows, and what is to be saved
+    /// of it before a restart; `None` if nothing bounds it. It copies some hundred numbers under the
+    /// lock: ask once in a while, not with every call.
+    ///
+    /// ```
+    /// use tower_relay::{policy::{Quota, Ramp, Unit}, rate_limit::RateLimitLayer};
+    ///
+    /// let ramp = Ramp::above_per_minute(60_000);
+    /// let quota = Quota::builder().ramp(Unit::INPUT_TOKENS, ramp).build()?;
+    /// let handle = RateLimitLayer::new(quota).handle();
+    /// let ramp = handle.ramp(Unit::INPUT_TOKENS).expect("it has one");
+    /// assert_eq!((ramp.allowed().round(), ramp.held_until()), (964.0, None));
+    /// # Ok::<(), tower_relay::policy::InvalidConfig>(())
+    /// ```
+    #[must_use]
+    pub fn ramp(&self, unit: Unit) -> Option<RampSnapshot> {
+        self.admission
+            .read(|metered, now| metered.0.bucket().ramp(unit, now))
+    }
+
     /// Changes the quota, up or down, with callers queued: who can be served now is served at
     /// once, and who never can is refused. What has been spent stays spent, see
     /// [`TokenBucket::set_quota`](crate::policy::TokenBucket::set_quota). Calls that were admitted
@@ -178,7 +217,7 @@ pub(super) fn set_quota(admission: &Admission<Metered>, quota: &Quota) {
 pub(super) fn forgettable_at(admission: &Admission<Metered>) -> Option<Timestamp> {
     let stats = admission.stats();
     let is_idle = stats.active == 0 && stats.waiting == 0;
-    is_idle.then(|| admission.read(|metered, _| metered.0.bucket().full_at()))
+    is_idle.then(|| admission.read(|metered, _| metered.0.bucket().forgettable_at()))
 }
 
 const _: fn() = || {

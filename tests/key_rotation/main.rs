@@ -25,6 +25,7 @@ mod refusals;
 mod reload;
 mod resting;
 #[cfg(feature = "tracing")]
+mod search;
 mod secrets;
 mod shares;
 mod support;

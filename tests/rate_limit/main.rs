@@ -13,6 +13,7 @@ mod order;
 mod quotas;
 mod rates;
 mod refusals;
+mod search;
 mod shares;
 mod slots;
 mod support;

@@ -11,6 +11,8 @@ mod controller;
 mod fairness;
 mod plot;
 mod published;
+mod ramps;
+mod rates;
 mod report;
 mod retries;
 mod scenario;
@@ -34,7 +36,7 @@ use self::{contender::Contender, retries::Funding, scenario::Scenario, score::Ro
 struct Arguments {
     #[command(subcommand)]
     command: Option<Command>,
-    /// Only these scenarios: S1 to S8, R1, or a part of a varied one's name.
+    /// Only these scenarios: S1 to S8, R1, rates, ramps, or a part of a varied one's name.
     #[arg(long, value_delimiter = ',')]
     scenario: Vec<String>,
     /// Only contenders whose name contains this.
@@ -134,8 +136,12 @@ fn run(arguments: &Arguments) -> Result<Vec<String>, Box<dyn std::error::Error>>
     }
     let scenarios = arguments.scenarios();
     let wants_retries = !arguments.varied && arguments.wants("R1");
-    if scenarios.is_empty() && !wants_retries {
-        return Err("--scenario: there is none of that name; write S1 to S8 or R1".into());
+    let wants_rates = !arguments.varied && arguments.wants("rates");
+    let wants_ramps = !arguments.varied && arguments.wants("ramps");
+    if scenarios.is_empty() && !wants_retries && !wants_rates && !wants_ramps {
+        return Err(
+            "--scenario: there is none of that name; write S1 to S8, R1, rates or ramps".into(),
+        );
     }
     if let Some(directory) = &arguments.plots {
         std::fs::create_dir_all(directory)?;
@@ -158,10 +164,28 @@ fn run(arguments: &Arguments) -> Result<Vec<String>, Box<dyn std::error::Error>>
     } else {
         Vec::new()
     };
+    let rates = if wants_rates {
+        rates::rows(&arguments.all_seeds())
+    } else {
+        Vec::new()
+    };
+    let ramps = if wants_ramps {
+        ramps::rows(&arguments.all_seeds())
+    } else {
+        Vec::new()
+    };
     if arguments.json {
         println!("{}", report::json(&rows, &budgets));
-    } else if !budgets.is_empty() {
-        println!("{}", report::retry_table(&budgets));
+    } else {
+        if !budgets.is_empty() {
+            println!("{}", report::retry_table(&budgets));
+        }
+        if !rates.is_empty() {
+            println!("{}", rates::table(&rates));
+        }
+        if !ramps.is_empty() {
+            println!("{}", ramps::table(&ramps));
+        }
     }
     if !arguments.check {
         return Ok(Vec::new());
@@ -169,5 +193,7 @@ fn run(arguments: &Arguments) -> Result<Vec<String>, Box<dyn std::error::Error>>
     let defaults = rows.iter().filter(|row| row.is_default);
     let mut misses: Vec<_> = defaults.flat_map(score::misses).collect();
     misses.extend(report::retry_miss(&budgets));
+    misses.extend(rates::misses(&rates));
+    misses.extend(ramps::misses(&ramps));
     Ok(misses)
 }

@@ -9,7 +9,7 @@ use crate::{
     score::{Estimate, Row, on_all_cores},
 };
 
-fn cell(estimate: Estimate, digits: usize) -> String {
+pub(crate) fn cell(estimate: Estimate, digits: usize) -> String {
     let Estimate { mean, within } = estimate;
     format!("{mean:.digits$} ± {within:.digits$}")
 }

@@ -1,6 +1,6 @@
 //! The scenarios, with what the best possible client would get.
 
-use tower_relay::policy::limit::Bounds;
+use tower_relay::policy::{Quota, limit::Bounds};
 
 use crate::{
     upstream::{Model, Spread},
@@ -62,7 +62,7 @@ impl Scenario {
                 load: Load::Saturated,
                 end: 1800.0,
                 warm_up: 300.0,
-                known_rate: None,
+                quota: None,
             },
             best: Some(best.to_vec()),
             bounds: Bounds::default(),
@@ -136,7 +136,8 @@ pub(crate) fn all() -> Vec<Scenario> {
     let mut s7 = Scenario::open("S7", bucket, Load::Saturated)
         .lasting(900.0, 120.0)
         .target(Target::goodput(0.98).refused(0.0));
-    s7.setting.known_rate = Some(10);
+    let quota = Quota::builder().requests_per_second(10).build();
+    s7.setting.quota = Some(quota.expect("what is written here is valid"));
     vec![
         Scenario::saturated("S1", fifo(&fifty, 1.0, None), &fifty)
             .lasting(180.0, 60.0)

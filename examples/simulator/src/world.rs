@@ -2,7 +2,9 @@
 
 use std::{cmp::Reverse, collections::BinaryHeap};
 
-use tower_relay::policy::{Cost, Quota, Timestamp, TokenBucket, limit::Signal};
+use tower_relay::policy::{
+    Cost, Quota, Readings, Reservation, Timestamp, TokenBucket, limit::Signal,
+};
 
 use crate::{
     chance::Chance,
@@ -28,8 +30,8 @@ pub(crate) struct Setting {
     pub(crate) load: Load,
     pub(crate) end: f64,
     pub(crate) warm_up: f64,
-    /// Requests a second that the client knows it may send.
-    pub(crate) known_rate: Option<u64>,
+    /// What the client knows of the server's quota.
+    pub(crate) quota: Option<Quota>,
 }
 
 /// What happened, by tenths of a second and in all.
@@ -86,6 +88,7 @@ struct World<'a> {
     events: BinaryHeap<Reverse<(Nanos, u64, Event)>>,
     sequence: u64,
     calls: Vec<Call>,
+    reservations: Vec<Option<Reservation>>,
     free: Vec<CallId>,
     in_flight: usize,
     backlog: u64,
@@ -98,10 +101,8 @@ struct World<'a> {
 
 impl<'a> World<'a> {
     fn new(setting: &'a Setting, controller: &'a mut dyn Controller, seed: u64) -> Self {
-        let bucket = setting.known_rate.map(|rate| {
-            let quota = Quota::builder().requests_per_second(rate).build();
-            TokenBucket::new(&quota.expect("the rate is not zero"), Timestamp::ZERO)
-        });
+        let quota = setting.quota.as_ref();
+        let bucket = quota.map(|quota| TokenBucket::new(quota, Timestamp::ZERO));
         Self {
             setting,
             controller,
@@ -111,6 +112,7 @@ impl<'a> World<'a> {
             events: BinaryHeap::new(),
             sequence: 0,
             calls: Vec::new(),
+            reservations: Vec::new(),
             free: Vec::new(),
             in_flight: 0,
             backlog: 0,
@@ -217,11 +219,10 @@ impl<'a> World<'a> {
                 }
                 Gate::Go => {}
             }
-            if let Some(bucket) = &mut self.bucket {
-                drop(bucket.take(&Cost::REQUEST, instant));
-            }
+            let bucket = self.bucket.as_mut();
+            let reservation = bucket.map(|bucket| bucket.take(&Cost::REQUEST, instant));
             self.backlog = self.backlog.saturating_sub(1);
-            self.send_one(now);
+            self.send_one(reservation, now);
         }
     }
 
@@ -233,7 +234,7 @@ impl<'a> World<'a> {
         }
     }
 
-    fn send_one(&mut self, now: Nanos) {
+    fn send_one(&mut self, reservation: Option<Reservation>, now: Nanos) {
         self.in_flight += 1;
         let call = Call {
             sent: now,
@@ -246,9 +247,11 @@ impl<'a> World<'a> {
         };
         let id = if let Some(id) = self.free.pop() {
             self.calls[id as usize] = call;
+            self.reservations[id as usize] = reservation;
             id
         } else {
             self.calls.push(call);
+            self.reservations.push(reservation);
             (self.calls.len() - 1) as CallId
         };
         self.controller.sent(now);
@@ -305,6 +308,13 @@ impl<'a> World<'a> {
         if self.calls[id as usize].held_a_place {
             self.server.leave();
             self.start_waiting(now);
+        }
+        let reservation = self.reservations[id as usize].take();
+        if let (Some(bucket), Some(call), false) =
+            (&mut self.bucket, reservation, seen.is_success())
+        {
+            let now = Timestamp::from_nanos(now);
+            bucket.observe(&call, &Readings::NONE.of_refusal(), now);
         }
         self.controller.ended(&seen);
         if seen.is_success() {

@@ -2,7 +2,7 @@ use std::{sync::Arc, time::Duration};
 
 use crate::{
     outcome::{Hint, Outcome, Usage, Verdict},
-    policy::{Rng, Timestamp, nanos},
+    policy::{Rng, Timestamp, TokenBucket, nanos},
 };
 
 use super::{
@@ -19,6 +19,9 @@ const LONGEST_GAP: Duration = Duration::from_secs(1);
 /// Without a hint every relapse doubles the rest; with one it is no shorter than this part of what
 /// it would be without, so that a server that always says "at once" is not asked at once for ever.
 const HINT_SHARE: u32 = 32;
+/// Where the rate is sought, a refusal has lowered it already: without a hint this part of a rest lets
+/// through what the server hears late.
+const SOUGHT_SHARE: u32 = 8;
 /// Out of credit is no matter of seconds, whatever the server says: one provider names half a minute
 /// for a quota of the day. A rest is no shorter than this part of the longest.
 const EXHAUSTED_SHARE: u32 = 30;
@@ -31,7 +34,7 @@ impl Pool {
     ///
     /// | verdict | what happens |
     /// |---|---|
-    /// | throttled, ramp limit | the scope's class rests until the hint, without one longer after each relapse |
+    /// | throttled, ramp limit | the scope's class rests until the hint, without one longer after each relapse; an eighth of that where its rate is [sought](crate::policy::QuotaBuilder::seek) |
     /// | exhausted | the scope rests long; then one call at a time until one succeeds |
     /// | key rejected | the key is out until a reload, [`enable`](Self::enable) or a trial |
     /// | model denied | the key is out for this model, if it has a [number of its own](Self::resolve) |
@@ -154,7 +157,9 @@ impl Pool {
         if lane.rests == pick.rests {
             lane.relapses = lane.relapses.saturating_add(1);
         }
-        let own = doubled(self.rests.default, lane.relapses.saturating_sub(1));
+        let is_sought = lane.bucket.as_ref().is_some_and(TokenBucket::seeks);
+        let share = if is_sought { SOUGHT_SHARE } else { 1 };
+        let own = doubled(self.rests.default / share, lane.relapses.saturating_sub(1));
         let wait = hint.map_or(own, |hint| hint.max(own / HINT_SHARE));
         let wait = wait.min(self.rests.longest);
         let until = now + wait + jitter(wait, rng);

@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use crate::policy::{Timestamp, Unit};
+use crate::policy::{RampSnapshot, Timestamp, Unit, rate_search};
 
 use super::{
     Pool, Totals,
@@ -25,6 +25,9 @@ pub struct ClassSnapshot {
     rests_until: Option<Timestamp>,
     in_flight: usize,
     remaining: Vec<(Unit, i64)>,
+    /// Over the period of limits whose rate moves.
+    sought: Vec<(Unit, u64)>,
+    ramps: Vec<(Unit, RampSnapshot)>,
     /// In millionths.
     headroom: u64,
 }
@@ -157,8 +160,14 @@ impl Pool {
 
 fn class(models: &[Arc<str>], lane: &Lane, now: Timestamp) -> ClassSnapshot {
     let bucket = lane.bucket.as_ref();
+    let buckets = || lane.bucket.iter();
+    let sought = buckets().flat_map(|bucket| bucket.sought());
     ClassSnapshot {
         models: models.to_vec(),
+        sought: sought
+            .map(|(unit, rate)| (unit, rate_search::amount_of(rate)))
+            .collect(),
+        ramps: buckets().flat_map(|bucket| bucket.ramps(now)).collect(),
         rests_until: Some(lane.rest_until).filter(|&until| until > now),
         in_flight: lane.in_flight,
         remaining: bucket.map_or_else(Vec::new, |bucket| bucket.remaining(now)),
@@ -226,6 +235,19 @@ impl ClassSnapshot {
     #[must_use]
     pub fn remaining(&self) -> &[(Unit, i64)] {
         &self.remaining
+    }
+
+    /// The rates per second that are [sought](crate::policy::QuotaBuilder::seek).
+    pub fn sought(&self) -> impl Iterator<Item = (Unit, f64)> {
+        let sought = self.sought.iter();
+        sought.map(|&(unit, amount)| (unit, rate_search::rate_of(amount)))
+    }
+
+    /// What each [growth](crate::policy::QuotaBuilder::ramp) that is bounded allows, and what is to
+    /// be saved of it before a restart.
+    #[must_use]
+    pub fn ramps(&self) -> &[(Unit, RampSnapshot)] {
+        &self.ramps
     }
 
     /// The share that is left of its quota, in the dimension with the smallest, from 0 to 1.

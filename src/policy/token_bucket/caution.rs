@@ -48,7 +48,6 @@ impl TokenBucket {
     }
 
     /// Tries a little more again.
-    #[cold]
     pub(super) fn ease(&mut self, now: Timestamp) {
         self.keep_back(self.caution.per_mille.saturating_sub(1), now);
     }
@@ -65,6 +64,7 @@ impl TokenBucket {
         for dimension in &mut self.dimensions {
             dimension.keep_back(per_mille, now);
         }
+        self.set_attention();
     }
 }
 

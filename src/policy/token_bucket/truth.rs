@@ -105,7 +105,7 @@ impl TokenBucket {
         let learns = self.truth.as_ref().is_some_and(|truth| truth.learns);
         let is_heard = |seen: Reading| learns || self.is_limited(own, seen.unit());
         if !seen.told().any(is_heard) {
-            return seen.is_refusal() && self.heed_refusal(at, now);
+            return self.refuse(reservation, seen, now);
         }
         let mut truth = self.truth.take().unwrap_or_default();
         let found = truth.history.find(at);
@@ -122,8 +122,8 @@ impl TokenBucket {
         truth.history.is_on = true;
         self.truth = Some(truth);
         is_changed |= is_explained;
-        if seen.is_refusal() && !is_explained {
-            is_changed |= self.heed_refusal(at, now);
+        if !is_explained {
+            is_changed |= self.refuse(reservation, seen, now);
         }
         is_changed
     }
@@ -148,6 +148,7 @@ impl TokenBucket {
     /// ```
     pub fn forget_shown(&mut self, now: Timestamp) {
         self.keep_back(0, now);
+        self.begin_searches(now);
         self.dimensions
             .truncate(self.dimensions.len() - self.shown());
         let Some(mut truth) = self.truth.take() else {
@@ -168,6 +169,11 @@ impl TokenBucket {
     /// How many of the last dimensions are not the quota's own.
     pub(super) fn shown(&self) -> usize {
         self.truth.as_ref().map_or(0, |truth| truth.dimensions())
+    }
+
+    /// How many limits the server has shown.
+    pub(super) fn mirrored(&self) -> usize {
+        self.truth.as_ref().map_or(0, |truth| truth.mirrors.len())
     }
 
     /// Takes back what the server has shown, under another quota.
@@ -357,7 +363,8 @@ impl Truth {
             return None;
         }
         let unit = reading.unit();
-        let of_unit = || own.iter().filter(|dimension| dimension.limit.unit == unit);
+        let configured = || own.iter().filter(|dimension| !dimension.is_moving());
+        let of_unit = || configured().filter(|dimension| dimension.limit.unit == unit);
         let nominal = reading.period_nanos().or_else(|| {
             let is_said = self.mirrors.is_empty() && of_unit().count() == 1;
             is_said.then(|| of_unit().map(|dimension| dimension.limit.nominal).next())?
@@ -396,7 +403,8 @@ impl Truth {
             }
             // Whatever of the unit has been spent may have been sent since.
             Found::Unknown => {
-                let spent = of_unit().map(|dimension| dimension.tokens_spent(now)).max();
+                let spent = own.iter().filter(|dimension| dimension.limit.unit == unit);
+                let spent = spent.map(|dimension| dimension.tokens_spent(now)).max();
                 low - spent.unwrap_or(0).min(i128::from(amount)) * mirrored.token()
             }
         };

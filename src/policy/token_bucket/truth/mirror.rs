@@ -227,7 +227,7 @@ impl Dimension {
     /// What the server shows is right for calls from before, too.
     pub(super) fn shown(limit: &Limit, now: Timestamp) -> Self {
         let mut shown = Self::new(limit, now);
-        shown.is_shown = true;
+        shown.is_open = true;
         shown.restored = Timestamp::ZERO;
         shown
     }
