@@ -13,7 +13,9 @@ use tower_relay::{
     outcome::Outcome,
     policy::{
         Cost, Quota, Rng, Timestamp, Unit,
-        pool::{Ask, Pool, PoolConfig, ScopeConfig, Settlement, Strategy},
+        pool::{
+            Affinity, Ask, Pool, PoolConfig, PoolConfigBuilder, ScopeConfig, Settlement, Strategy,
+        },
     },
 };
 use tower_relay_benches::nanos;
@@ -35,10 +37,20 @@ fn main() {
             pool([scope], strategy)
         });
         compare(&format!("scopes, {strategy:?}, three dimensions"), |many| {
-            let scope = |n| ScopeConfig::new(format!("{n}")).key(format!("k{n}"));
-            pool((0..many).map(|n| scope(n).quota(quota())), strategy)
+            pool((0..many).map(scope), strategy)
         });
     }
+    let affine = |many| {
+        let builder = (0..many)
+            .map(scope)
+            .fold(PoolConfig::builder(), PoolConfigBuilder::scope);
+        let config = builder.affinity(Affinity::new()).build();
+        Pool::new(&config.expect("a valid pool"), Timestamp::ZERO)
+    };
+    compare("scopes, a session that is known", &affine);
+    println!("the first call of a session, once for each");
+    let (few, many) = (first(affine(10)), first(affine(10_000)));
+    println!("{:44} 10: {few:5.0}   10,000: {many:5.0}", "scopes");
 }
 
 fn compare(what: &str, pool: impl Fn(usize) -> Pool) {
@@ -49,12 +61,30 @@ fn compare(what: &str, pool: impl Fn(usize) -> Pool) {
     );
 }
 
+/// The first sight of a session, which looks at every scope.
+fn first(mut pool: Pool) -> f64 {
+    let any = Ask::new(pool.resolve(None), Cost::REQUEST);
+    let mut session = 0;
+    nanos(2_000, || {
+        session += 1;
+        let ask = pool.prefer(any, session, Timestamp::ZERO);
+        assert_ne!(ask, any);
+    })
+}
+
+fn scope(n: usize) -> ScopeConfig {
+    ScopeConfig::new(format!("{n}"))
+        .key(format!("k{n}"))
+        .quota(quota())
+}
+
 fn pick(mut pool: Pool) -> f64 {
     let model = pool.resolve(Some("claude-opus-4"));
     let ask = Ask::new(model, Cost::REQUEST.input_tokens(1_200).output_tokens(800));
     let mut now = Timestamp::ZERO;
     nanos(200_000, || {
         now = now + Duration::from_nanos(150);
+        let ask = pool.prefer(ask, now.as_nanos() % 64, now);
         assert!(pool.is_free(&ask, now), "the quota is ample");
         let pick = pool.take(&ask, now, now);
         let _ = pool.report(&pick, &Outcome::SUCCESS, now, &mut Never);

@@ -52,6 +52,19 @@ impl Rejected {
         find(error)
     }
 
+    /// The name of the refusal that logs show, in snake case: `error.type`.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::QueueFull(_) => "queue_full",
+            Self::TooLate(_) => "too_late",
+            Self::CostTooLarge(_) => "cost_too_large",
+            Self::TooManyKeys(_) => "too_many_keys",
+            Self::BreakerOpen(_) => "breaker_open",
+            Self::NobodyCanServe(_) => "nobody_can_serve",
+        }
+    }
+
     /// How long to wait before the same call can be admitted, counted from the refusal: the
     /// real remainder, never zero. Where it depends on when other calls end, it is an estimate:
     /// as long as they have taken on average. `None` if it can never be admitted.

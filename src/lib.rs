@@ -53,13 +53,16 @@
 //! | `reqwest`, `async_openai` | `reqwest`, `async-openai` | these clients behind the layers |
 //! | `builder` | `builder` | the layers as methods of `tower::ServiceBuilder` |
 //! | `protocol`, `call`, `error`, `snapshot` | any layer | one strategy a layer, facts beside the request, refusals, totals |
-//! | `guide` | `http` and all layers | which limit for which server; what changes when layers are swapped |
+//! | `observe` | `tracing` or `metrics` | a span and histograms of whole calls |
+//! | `metrics` | `metrics` | what the handles of layers publish |
+//! | `guide` | `http` and all layers | which limit for which server; what changes when layers are swapped; all events and metrics |
 //! | `testing` | `test-util` | services to test layers with |
 //!
 //! The feature `stack` adds `http::stack`, the recommended order in one layer.
 //! `full` is all but `test-util`, with the clients that some of it is for; a program names what it
 //! needs. `hyper-util` recognises its client's failures to connect; `tracing`
-//! logs refusals and retries. Features only add.
+//! logs changes of state, refusals and retries. Features only add. All events, fields, metrics and
+//! labels are in one table, `guide::observability`.
 //!
 //! # Order
 //!
@@ -120,6 +123,12 @@ pub mod guide;
 pub mod http;
 #[cfg(feature = "key-rotation")]
 pub mod key_rotation;
+#[cfg(all(feature = "_service", feature = "tracing"))]
+mod log;
+#[cfg(feature = "metrics")]
+pub mod metrics;
+#[cfg(all(feature = "_service", any(feature = "tracing", feature = "metrics")))]
+pub mod observe;
 #[cfg(feature = "_service")]
 pub mod protocol;
 #[cfg(feature = "provider")]

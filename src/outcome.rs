@@ -37,6 +37,47 @@ pub enum Verdict {
 }
 
 impl Verdict {
+    /// All verdicts.
+    pub const ALL: &[Self] = &[
+        Self::Success,
+        Self::Throttled,
+        Self::Exhausted,
+        Self::RampLimit,
+        Self::KeyRejected,
+        Self::ModelDenied,
+        Self::Region,
+        Self::Overloaded,
+        Self::ServerFault,
+        Self::CallerFault,
+        Self::Cancelled,
+        Self::RefusedLocally,
+    ];
+
+    /// The name that logs, metrics and status pages show, in snake case: `error.type`.
+    ///
+    /// ```
+    /// use tower_relay::outcome::Verdict;
+    ///
+    /// assert_eq!(Verdict::RampLimit.name(), "ramp_limit");
+    /// ```
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Success => "success",
+            Self::Throttled => "throttled",
+            Self::Exhausted => "exhausted",
+            Self::RampLimit => "ramp_limit",
+            Self::KeyRejected => "key_rejected",
+            Self::ModelDenied => "model_denied",
+            Self::Region => "region",
+            Self::Overloaded => "overloaded",
+            Self::ServerFault => "server_fault",
+            Self::CallerFault => "caller_fault",
+            Self::Cancelled => "cancelled",
+            Self::RefusedLocally => "refused_locally",
+        }
+    }
+
     /// Whether a key, its scope or its access to a model is to blame.
     #[inline]
     pub(crate) const fn concerns_keys(self) -> bool {
@@ -275,6 +316,8 @@ pub enum Completeness {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Ending {
     usage: Usage,
+    /// None if it is the usage.
+    reported: Option<Usage>,
     completeness: Completeness,
     failure: Option<Outcome>,
 }
@@ -283,6 +326,7 @@ impl Ending {
     /// Nothing is known: what a body that does not report says.
     pub const UNKNOWN: Self = Self {
         usage: Usage::UNKNOWN,
+        reported: None,
         completeness: Completeness::Partial,
         failure: None,
     };
@@ -292,6 +336,7 @@ impl Ending {
     pub const fn complete(usage: Usage) -> Self {
         Self {
             usage,
+            reported: None,
             completeness: Completeness::Complete,
             failure: None,
         }
@@ -302,6 +347,7 @@ impl Ending {
     pub const fn partial(usage: Usage) -> Self {
         Self {
             usage,
+            reported: None,
             completeness: Completeness::Partial,
             failure: None,
         }
@@ -314,10 +360,36 @@ impl Ending {
         self
     }
 
-    /// The tokens used, as far as they were seen.
+    /// This ending with the tokens that the answer itself reported, where a quota is charged for
+    /// others: for what was reserved, without what came from a cache, or for several each.
+    ///
+    /// ```
+    /// use tower_relay::outcome::{Ending, Usage};
+    ///
+    /// let reported = Usage::UNKNOWN.input_tokens(900).output_tokens(40);
+    /// let ending = Ending::complete(Usage::UNKNOWN).reporting(reported);
+    /// assert_eq!((ending.usage(), ending.reported()), (Usage::UNKNOWN, reported));
+    /// ```
+    #[must_use]
+    pub fn reporting(mut self, reported: Usage) -> Self {
+        self.reported = (reported != self.usage).then_some(reported);
+        self
+    }
+
+    /// The tokens that a quota is charged for, as far as they were seen.
     #[must_use]
     pub const fn usage(&self) -> Usage {
         self.usage
+    }
+
+    /// The tokens that the answer reported, as far as they were seen: all of its input, cached or
+    /// not. The [`usage`](Self::usage) where nobody tells them apart.
+    #[must_use]
+    pub const fn reported(&self) -> Usage {
+        match self.reported {
+            Some(reported) => reported,
+            None => self.usage,
+        }
     }
 
     /// Whether the answer came to its end.
@@ -351,6 +423,41 @@ mod tests {
         assert_eq!(whole.failed(failure).failure(), Some(failure));
         assert_eq!(Ending::partial(usage).completeness(), Completeness::Partial);
         assert_eq!(Ending::UNKNOWN, Ending::default());
+    }
+
+    /// `RampLimit` is `ramp_limit`.
+    fn in_snake_case(debug: &str) -> String {
+        let mut name = String::new();
+        for letter in debug.chars() {
+            if letter.is_uppercase() && !name.is_empty() {
+                name.push('_');
+            }
+            name.extend(letter.to_lowercase());
+        }
+        name
+    }
+
+    #[test]
+    fn all_verdicts_and_reasons_are_listed_once_under_their_own_names() {
+        assert_eq!(Verdict::ALL.len(), Verdict::RefusedLocally as usize + 1);
+        for (index, verdict) in Verdict::ALL.iter().enumerate() {
+            assert_eq!(*verdict as usize, index);
+            assert_eq!(verdict.name(), in_snake_case(&format!("{verdict:?}")));
+        }
+        for reason in crate::policy::Reason::ALL {
+            assert_eq!(reason.name(), in_snake_case(&format!("{reason:?}")));
+        }
+    }
+
+    #[test]
+    fn what_an_answer_reported_is_what_is_charged_unless_it_says_otherwise() {
+        let charged = Usage::UNKNOWN.input_tokens(3);
+        assert_eq!(Ending::complete(charged).reported(), charged);
+        let same = Ending::complete(charged).reporting(charged);
+        assert_eq!(same, Ending::complete(charged));
+        let more = Usage::UNKNOWN.input_tokens(30);
+        let ending = Ending::partial(charged).reporting(more);
+        assert_eq!((ending.usage(), ending.reported()), (charged, more));
     }
 
     #[test]

@@ -48,6 +48,18 @@ impl Snapshot {
         self.stats.succeeded + self.stats.failed
     }
 
+    /// Those of the [`completed`](Self::completed) calls whose outcome was a success.
+    #[must_use]
+    pub const fn succeeded(&self) -> u64 {
+        self.stats.succeeded
+    }
+
+    /// Those of the [`completed`](Self::completed) calls whose outcome was a failure.
+    #[must_use]
+    pub const fn failed(&self) -> u64 {
+        self.stats.failed
+    }
+
     /// The share of successes among the completed calls, from 0 to 1; `None` before the first.
     #[must_use]
     pub fn success_share(&self) -> Option<f64> {

@@ -64,7 +64,7 @@ async fn an_answer_that_fails_after_its_head_is_logged_once_and_nothing_of_its_t
         assert!(read(body).await.contains(MARK));
     }
     let log = String::from_utf8(log.0.lock().expect("not poisoned").clone()).expect("text");
-    let failed = "an answer failed after its head layer=\"provider\" verdict=ServerFault";
+    let failed = "an answer failed after its head layer=\"provider\" error.type=\"server_fault\"";
     assert_eq!(log.matches(failed).count(), 1, "{log}");
     assert!(log.contains("DEBUG"));
     assert!(!log.contains(MARK), "{log}");

@@ -1,7 +1,7 @@
 use std::{fmt, num::NonZeroUsize, sync::Arc};
 
 use crate::{
-    admit::{Admission, Algorithm, Limiter, Limits},
+    admit::{Admission, Algorithm, Limiter, Limits, OnWait},
     policy::{
         Quota, Shares,
         limit::{Change, LimitAlgorithm},
@@ -17,6 +17,7 @@ pub(super) struct Settings {
     /// Makes an algorithm that has learned nothing yet.
     pub(super) algorithm: Arc<dyn Fn() -> Algorithm + Send + Sync>,
     pub(super) on_change: Option<OnChange>,
+    pub(super) on_wait: Option<OnWait>,
 }
 
 type OnChange = Arc<dyn Fn(&Change) + Send + Sync>;
@@ -35,6 +36,7 @@ impl Settings {
             shares: None,
             algorithm: Arc::new(move || Box::new(algorithm.clone())),
             on_change: None,
+            on_wait: None,
         }
     }
 
@@ -44,7 +46,9 @@ impl Settings {
         let on_change = self.on_change.clone();
         // Places have no rate, so nothing is made up for.
         let admission = Admission::new(limiter, Quota::DEFAULT_SLACK, self.limits);
-        let admission = admission.shares(self.shares.clone());
+        let admission = admission
+            .shares(self.shares.clone())
+            .on_wait(self.on_wait.clone());
         Arc::new(admission.on_notice(Arc::new(move |change| {
             note(&change);
             if let Some(callback) = &on_change {
@@ -60,7 +64,7 @@ fn note(change: &Change) {
         layer = "adaptive concurrency",
         from = change.from(),
         to = change.to(),
-        reason = ?change.reason(),
+        reason = change.reason().name(),
         "the limit has changed"
     );
     #[cfg(not(feature = "tracing"))]

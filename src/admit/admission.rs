@@ -20,7 +20,7 @@ use super::{
 use crate::{
     clock,
     error::{QueueFull, Rejected, TooLate},
-    outcome::{Outcome, Verdict},
+    outcome::{Outcome, Usage, Verdict},
     policy::{Shares, Timestamp},
 };
 
@@ -43,6 +43,9 @@ pub(crate) type OnWaiting = Arc<dyn Fn(bool) + Send + Sync>;
 /// Called outside the lock with each change of state that the resource tells.
 pub(crate) type OnNotice<N> = Arc<dyn Fn(N) + Send + Sync>;
 
+/// Called outside the lock with the time that each call has waited, once it is admitted.
+pub(crate) type OnWait = Arc<dyn Fn(Duration) + Send + Sync>;
+
 /// A queue over a resource, shared by all clones of a service.
 pub(crate) struct Admission<R: Resource> {
     queue: Mutex<Queue<R>>,
@@ -51,6 +54,7 @@ pub(crate) struct Admission<R: Resource> {
     has_classes: AtomicBool,
     limits: Limits,
     on_waiting: Option<OnWaiting>,
+    on_wait: Option<OnWait>,
     on_notice: Option<OnNotice<R::Notice>>,
 }
 
@@ -113,6 +117,7 @@ impl<R: Resource> Admission<R> {
             has_classes: AtomicBool::new(false),
             limits,
             on_waiting: None,
+            on_wait: None,
             on_notice: None,
         }
     }
@@ -126,6 +131,11 @@ impl<R: Resource> Admission<R> {
         if shares.is_some() {
             self.set_shares(shares);
         }
+        self
+    }
+
+    pub(crate) fn on_wait(mut self, callback: Option<OnWait>) -> Self {
+        self.on_wait = callback;
         self
     }
 
@@ -211,7 +221,7 @@ impl<R: Resource> Admission<R> {
     fn join(
         self: &Arc<Self>,
         queue: &mut Queue<R>,
-        ask: R::Ask,
+        mut ask: R::Ask,
         class: usize,
         deadline: Option<Timestamp>,
         now: Timestamp,
@@ -234,6 +244,11 @@ impl<R: Resource> Admission<R> {
             return Err(self.too_late(queue, expected, bound, now, now));
         }
         let (waiting, has_room) = (queue.waiting(), queue.has_room(class, max_waiting));
+        let room = match has_room {
+            true => bound.since(now),
+            false => Duration::ZERO,
+        };
+        queue.resource.hurry(&mut ask, room);
         let (ticket, fallback) = queue.join(ask, class, expected, now);
         queue.pass(now, wake);
         // Those before it may wait for what this call does not need: what it has found for itself
@@ -446,7 +461,11 @@ impl<R: Resource> Waiting<R> {
             let now = clock::now();
             let alarm = match self.look(now, cx.waker()) {
                 Sight::Admitted(held) => {
-                    note_wait(self.admission.limits.layer, now.since(self.entered));
+                    let wait = now.since(self.entered);
+                    note_wait(self.admission.limits.layer, wait);
+                    if let Some(callback) = &self.admission.on_wait {
+                        callback(wait);
+                    }
                     return Poll::Ready(Ok(held));
                 }
                 Sight::Refused(rejected) => return Poll::Ready(Err(rejected)),
@@ -640,6 +659,17 @@ impl<R: Resource> Held<R> {
     /// Releases everything, once. A call that ended in an `outcome` is completed.
     #[inline]
     pub(crate) fn finish(&mut self, spent: Spent, outcome: Option<&Outcome>) {
+        self.finish_with(spent, &Usage::UNKNOWN, outcome);
+    }
+
+    /// The same, with what the answer said that it used.
+    #[inline]
+    pub(crate) fn finish_with(
+        &mut self,
+        spent: Spent,
+        reported: &Usage,
+        outcome: Option<&Outcome>,
+    ) {
         let Some(grant) = self.grant.take() else {
             return;
         };
@@ -648,11 +678,11 @@ impl<R: Resource> Held<R> {
             self.admission.ended.count(is_success);
             return;
         }
-        self.release(grant, spent, outcome);
+        self.release(grant, spent, reported, outcome);
     }
 
     #[inline]
-    fn release(&self, grant: R::Grant, spent: Spent, outcome: Option<&Outcome>) {
+    fn release(&self, grant: R::Grant, spent: Spent, reported: &Usage, outcome: Option<&Outcome>) {
         let is_news = outcome.is_some_and(|outcome| !outcome.is_success());
         let is_plain = !self.is_timed && !is_news && spent.is_as_reserved();
         if is_plain && R::is_timeless(&grant) {
@@ -662,6 +692,7 @@ impl<R: Resource> Held<R> {
                 // the admission is as good as this one, and need not be read.
                 queue.counts.ended.count(outcome.map(Outcome::is_success));
                 let resource = &mut queue.resource;
+                resource.count_usage(&grant, reported);
                 resource.release(grant, spent, outcome, self.since);
                 if resource.has_notice() {
                     drop(queue);
@@ -670,11 +701,17 @@ impl<R: Resource> Held<R> {
                 return;
             }
         }
-        self.release_and_serve(grant, spent, outcome);
+        self.release_and_serve(grant, spent, reported, outcome);
     }
 
     #[inline(never)]
-    fn release_and_serve(&self, grant: R::Grant, spent: Spent, outcome: Option<&Outcome>) {
+    fn release_and_serve(
+        &self,
+        grant: R::Grant,
+        spent: Spent,
+        reported: &Usage,
+        outcome: Option<&Outcome>,
+    ) {
         let now = clock::now();
         self.admission.with(|queue, wake| {
             if self.is_timed {
@@ -682,6 +719,7 @@ impl<R: Resource> Held<R> {
             }
             // First, because an algorithm may be a user's, which may panic.
             queue.counts.ended.count(outcome.map(Outcome::is_success));
+            queue.resource.count_usage(&grant, reported);
             queue.resource.release(grant, spent, outcome, now);
             queue.pass(now, wake);
         });

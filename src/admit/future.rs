@@ -12,7 +12,7 @@ use tower_service::Service;
 use super::{Entry, Held, Resource, Spent, Waiting};
 use crate::{
     clock,
-    error::{BoxError, Rejected},
+    error::BoxError,
     outcome::{Completeness, Effect, Ending, Outcome, Verdict},
     policy::Readings,
     protocol::{self, Guard, Protocol},
@@ -347,16 +347,10 @@ fn spent_by_failure(outcome: Outcome) -> Spent {
 }
 
 #[cfg(feature = "tracing")]
-fn note_refusal(layer: &'static str, rejected: &Rejected) {
-    tracing::debug!(
-        layer,
-        retry_after = rejected.retry_after().map(tracing::field::debug),
-        "{rejected}"
-    );
-}
+use crate::log::refusal as note_refusal;
 
 #[cfg(not(feature = "tracing"))]
-const fn note_refusal(_: &'static str, _: &Rejected) {}
+const fn note_refusal(_: &'static str, _: &crate::error::Rejected) {}
 
 impl<S, Req, P, R> fmt::Debug for CallFuture<S, Req, P, R>
 where
@@ -398,6 +392,7 @@ impl<R: Resource> Permit<R> {
             (Some(Verdict::Success) | None, Some(failure)) => failure,
             (verdict, _) => Outcome::new(verdict.unwrap_or(Verdict::Success)),
         };
-        self.held.finish(spent, Some(&outcome));
+        self.held
+            .finish_with(spent, &ending.reported(), Some(&outcome));
     }
 }

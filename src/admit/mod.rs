@@ -53,7 +53,7 @@ pub(crate) use self::limiter::{Algorithm, Limiter};
 #[cfg(feature = "rate-limit")]
 pub(crate) use self::slots::Slots;
 pub(crate) use self::{
-    admission::{Admission, Entry, Held, Limits, Stats, Waiting},
+    admission::{Admission, Entry, Held, Limits, OnWait, Stats, Waiting},
     future::{CallFuture, Conduct, Permit},
     queue::ClassCounts,
     resource::{Joint, Resource, Spent},

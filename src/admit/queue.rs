@@ -443,14 +443,18 @@ impl<R: Resource> Queue<R> {
             };
             let ask = self.resource.undo(grant, now);
             self.resource.joined(&ask);
+            // A line may have been given up and another begun since.
+            let class = self.cursors.class(waiter.line);
+            recalled.push((ticket, self.resource.line(&ask), class, waiter.work));
             waiter.stage = Stage::Waiting(Wait::new(ask, now));
-            recalled.push((ticket, self.cursors.class(waiter.line), waiter.work));
         }
-        for (ticket, class, work) in recalled {
+        for (ticket, line, class, work) in recalled {
             self.count_undone(class, work);
             if let Some(classes) = &mut self.classes {
                 classes.turns.came_back(class);
             }
+            let line = self.line_of(line, class);
+            taken(&mut self.places, ticket).line = line;
             self.link(ticket);
         }
         self.pass(now, wake);

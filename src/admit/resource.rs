@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use crate::{
     outcome::{Outcome, Usage},
     policy::{Cost, Lesson, Part, Timestamp, Unit, pool::Unservable},
@@ -18,10 +20,16 @@ pub(crate) trait Resource {
         1
     }
 
-    /// The line of all asks that can be served by the same things as this one.
+    /// The line of all asks that can be served by the same things as this one, which has joined.
     fn line(&self, ask: &Self::Ask) -> usize {
         let _ = ask;
         0
+    }
+
+    /// Tells an ask that is about to join how long it may wait. One that is choosy may become less
+    /// so.
+    fn hurry(&self, ask: &mut Self::Ask, room: Duration) {
+        let _ = (ask, room);
     }
 
     /// Whether `ask` can be served at `now` if nobody waits.
@@ -53,6 +61,12 @@ pub(crate) trait Resource {
     fn is_timeless(grant: &Self::Grant) -> bool {
         let _ = grant;
         true
+    }
+
+    /// Hears what the answer of a call said that it used, before [`release`](Self::release).
+    #[inline]
+    fn count_usage(&mut self, grant: &Self::Grant, reported: &Usage) {
+        let _ = (grant, reported);
     }
 
     /// Returns the grant of a call that ended in `outcome`, if anybody knows.
@@ -179,6 +193,11 @@ impl<A: Resource, B: Resource> Resource for Joint<A, B> {
 
     fn line(&self, (a, b): &Self::Ask) -> usize {
         self.0.line(a) * self.1.lines() + self.1.line(b)
+    }
+
+    fn hurry(&self, (a, b): &mut Self::Ask, room: Duration) {
+        self.0.hurry(a, room);
+        self.1.hurry(b, room);
     }
 
     #[inline]

@@ -38,9 +38,13 @@ impl Slots {
     }
 
     /// `usize::MAX` is no limit.
-    #[cfg(any(feature = "key-rotation", feature = "adaptive-concurrency"))]
+    #[cfg(any(
+        feature = "key-rotation",
+        feature = "adaptive-concurrency",
+        feature = "metrics"
+    ))]
     #[inline]
-    pub(super) const fn limit(&self) -> usize {
+    pub(crate) const fn limit(&self) -> usize {
         self.limit
     }
 

@@ -8,6 +8,10 @@ use std::{
     time::Duration,
 };
 
+#[cfg(feature = "tracing")]
+use crate::log;
+#[cfg(feature = "tracing")]
+use crate::policy::breaker::{Cause, State};
 use crate::{
     clock,
     error::{BreakerOpen, Rejected},
@@ -107,11 +111,7 @@ impl Shared {
         self.refused.fetch_add(1, Relaxed);
         let rejected = Rejected::BreakerOpen(BreakerOpen { refusal });
         #[cfg(feature = "tracing")]
-        tracing::debug!(
-            layer = LAYER,
-            retry_after = rejected.retry_after().map(tracing::field::debug),
-            "{rejected}"
-        );
+        log::refusal(LAYER, &rejected);
         rejected
     }
 
@@ -197,20 +197,29 @@ impl fmt::Debug for Shared {
 #[cfg(feature = "tracing")]
 const LAYER: &str = "circuit breaker";
 
+#[cfg(feature = "tracing")]
 fn note(transition: &Transition) {
-    #[cfg(feature = "tracing")]
+    let is = |state: State, cause: Option<&Cause>, until: Option<&Timestamp>| {
+        let wait = until.map(|until| tracing::field::debug(until.since(clock::now())));
+        let (state, cause) = (state.name(), cause.map(|cause| cause.name()));
+        tracing::info!(layer = LAYER, state, cause, wait, "the breaker has changed");
+    };
     match transition {
-        Transition::Opened { until, cause, .. } => {
-            let wait = until.since(clock::now());
-            tracing::info!(layer = LAYER, state = "open", ?cause, ?wait);
+        Transition::Opened { until, cause, .. } => is(State::Open, Some(cause), Some(until)),
+        Transition::HalfOpened => is(State::HalfOpen, None, None),
+        Transition::Closed => is(State::Closed, None, None),
+        Transition::ModeSet(mode) => {
+            tracing::info!(
+                layer = LAYER,
+                mode = mode.name(),
+                "the breaker's mode is set"
+            );
         }
-        Transition::HalfOpened => tracing::info!(layer = LAYER, state = "half-open"),
-        Transition::Closed => tracing::info!(layer = LAYER, state = "closed"),
-        Transition::ModeSet(mode) => tracing::info!(layer = LAYER, ?mode, "mode set"),
     }
-    #[cfg(not(feature = "tracing"))]
-    let _ = transition;
 }
+
+#[cfg(not(feature = "tracing"))]
+const fn note(_: &Transition) {}
 
 /// A generation, and above it two bits.
 #[derive(Clone, Copy)]

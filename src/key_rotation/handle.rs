@@ -5,7 +5,7 @@ use super::{
     keys::{Keys, Pooled},
 };
 use crate::{
-    admit::{Admission, Algorithm, Joint, Limiter, Limits, Tokens},
+    admit::{Admission, Algorithm, Joint, Limiter, Limits, OnWait, Tokens},
     clock,
     outcome::Outcome,
     policy::{
@@ -28,6 +28,7 @@ pub(super) struct Settings {
     pub(super) on_transition: Option<OnTransition>,
     /// One that has learned nothing.
     pub(super) estimator: Option<Estimator>,
+    pub(super) on_wait: Option<OnWait>,
 }
 
 type OnTransition = Arc<dyn Fn(&Transition) + Send + Sync>;
@@ -48,6 +49,7 @@ impl Default for Settings {
             places: None,
             on_transition: None,
             estimator: None,
+            on_wait: None,
         }
     }
 }
@@ -65,6 +67,7 @@ impl Settings {
         let (told, waits) = (self.on_transition.clone(), self.on_transition.clone());
         let admission = Admission::new(pooled, slack, self.limits)
             .shares(self.shares.clone())
+            .on_wait(self.on_wait.clone())
             .on_notice(Arc::new(move |transition| {
                 note(&transition);
                 if let Some(callback) = &told {
@@ -89,68 +92,60 @@ fn fixed(calls: NonZeroUsize) -> Algorithm {
 }
 
 /// Changes of the pool are rare and worth a line.
+#[cfg(feature = "tracing")]
 fn note(transition: &Transition) {
-    #[cfg(feature = "tracing")]
-    if let Transition::Concurrency(change) = transition {
-        tracing::debug!(
-            layer = "key rotation",
-            from = change.from(),
-            to = change.to(),
-            reason = ?change.reason(),
-            "the limit has changed"
-        );
-    }
-    #[cfg(feature = "tracing")]
-    if let Transition::Pool(change) = transition {
-        use crate::policy::pool::Transition as Change;
-        const LAYER: &str = "key rotation";
-        let wait = |until: &crate::policy::Timestamp| until.since(clock::now());
-        match change {
-            Change::Rested { scope, until } => {
-                tracing::info!(layer = LAYER, scope = &**scope, state = "resting", wait = ?wait(until));
-            }
-            Change::Reopened { scope } => {
-                tracing::info!(layer = LAYER, scope = &**scope, state = "open");
-            }
-            Change::Exhausted { scope, until } => {
-                tracing::info!(layer = LAYER, scope = &**scope, state = "exhausted", wait = ?wait(until));
-            }
-            Change::Excluded { scope } => {
-                tracing::info!(layer = LAYER, scope = &**scope, state = "region refused");
-            }
-            Change::Rejected { alias, retried } => {
-                let wait = retried.as_ref().map(wait);
-                tracing::info!(layer = LAYER, key.alias = &**alias, state = "rejected", wait = ?wait);
-            }
-            Change::BreakerOpened { alias, until } => {
-                tracing::info!(layer = LAYER, key.alias = &**alias, state = "breaker open", wait = ?wait(until));
-            }
-            Change::BreakerClosed { alias } => {
-                tracing::info!(
-                    layer = LAYER,
-                    key.alias = &**alias,
-                    state = "breaker closed"
-                );
-            }
-            Change::Accepted { alias } => {
-                tracing::info!(layer = LAYER, key.alias = &**alias, state = "accepted");
-            }
-            Change::Denied { alias, model } => {
-                tracing::info!(
-                    layer = LAYER,
-                    key.alias = &**alias,
-                    model = &**model,
-                    state = "model denied"
-                );
-            }
-            Change::Drained { alias } => {
-                tracing::info!(layer = LAYER, key.alias = &**alias, state = "drained");
-            }
+    use crate::policy::{Timestamp, pool::Transition as Pool};
+    const LAYER: &str = "key rotation";
+
+    let change = match transition {
+        Transition::Pool(change) => change,
+        Transition::Concurrency(change) => {
+            tracing::debug!(
+                layer = LAYER,
+                from = change.from(),
+                to = change.to(),
+                reason = change.reason().name(),
+                "the limit has changed"
+            );
+            return;
         }
+        // The queue tells of it.
+        Transition::Saturated | Transition::Cleared => return,
+    };
+    let scope_is = |scope: &str, state, until: Option<&Timestamp>| {
+        let wait = until.map(|until| tracing::field::debug(until.since(clock::now())));
+        tracing::info!(layer = LAYER, scope, state, wait, "a scope has changed");
+    };
+    let key_is = |alias, state, until: Option<&Timestamp>| {
+        let wait = until.map(|until| tracing::field::debug(until.since(clock::now())));
+        tracing::info!(
+            layer = LAYER,
+            key.alias = alias,
+            state,
+            wait,
+            "a key has changed"
+        );
+    };
+    match change {
+        Pool::Rested { scope, until } => scope_is(scope, "resting", Some(until)),
+        Pool::Reopened { scope } => scope_is(scope, "open", None),
+        Pool::Exhausted { scope, until } => scope_is(scope, "exhausted", Some(until)),
+        Pool::Excluded { scope } => scope_is(scope, "region", None),
+        Pool::Rejected { alias, retried } => key_is(&**alias, "rejected", retried.as_ref()),
+        Pool::BreakerOpened { alias, until } => key_is(alias, "breaker_open", Some(until)),
+        Pool::BreakerClosed { alias } | Pool::Accepted { alias } => key_is(alias, "usable", None),
+        Pool::Drained { alias } => key_is(alias, "drained", None),
+        Pool::Denied { alias, model } => tracing::info!(
+            layer = LAYER,
+            key.alias = &**alias,
+            gen_ai.request.model = &**model,
+            "a key may not use a model"
+        ),
     }
-    #[cfg(not(feature = "tracing"))]
-    let _ = transition;
 }
+
+#[cfg(not(feature = "tracing"))]
+const fn note(_: &Transition) {}
 
 /// Reads and changes a running pool.
 ///
@@ -344,6 +339,12 @@ impl KeyRotationHandle {
         let _old = self
             .admission
             .reconfigure(|pooled, now| pooled.whole_mut().1.set_algorithm(algorithm, now));
+    }
+
+    #[cfg(feature = "metrics")]
+    pub(crate) fn remaining(&self) -> Vec<(Unit, i64)> {
+        self.admission
+            .read(|pooled, now| pooled.whole().0.bucket().remaining(now))
     }
 
     /// How much of `unit` could be taken now of the quota of all scopes together; `None` if that

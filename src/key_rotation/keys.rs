@@ -1,7 +1,10 @@
+use std::time::Duration;
+
 use super::{Key, KeyPool};
 use crate::{
     admit::{Claim, Joint, Limiter, Resource, Spent, Tokens, nanos},
-    outcome::{Outcome, Verdict},
+    clock,
+    outcome::{Outcome, Usage, Verdict},
     policy::{
         CallSize, Cost, Part, Readings, Rng, Timestamp,
         pool::{
@@ -104,12 +107,18 @@ impl Pooled {
         model: Option<&str>,
         cost: Cost,
         size: Option<CallSize>,
+        affinity: Option<u64>,
     ) -> PooledAsk {
         let Joint(keys, Joint(tokens, _)) = &mut self.joint;
-        let id = keys.policy.resolve(model);
-        let fits = |cost: &Cost| keys.policy.admits(&Ask::new(id, *cost));
+        let policy = &mut keys.policy;
+        let id = policy.resolve(model);
+        let fits = |cost: &Cost| policy.admits(&Ask::new(id, *cost));
         let wanted = tokens.want(model, cost, size, fits);
-        (Ask::new(id, wanted.cost), (wanted, ()))
+        let mut ask = Ask::new(id, wanted.cost);
+        if let Some(session) = affinity {
+            ask = policy.prefer(ask, session, clock::now_shared());
+        }
+        (ask, (wanted, ()))
     }
 
     /// Tells the policy, and the limit of calls in flight, how a call went.
@@ -197,6 +206,10 @@ impl Resource for Pooled {
         self.joint.line(ask)
     }
 
+    fn hurry(&self, ask: &mut PooledAsk, room: Duration) {
+        self.joint.hurry(ask, room);
+    }
+
     fn is_free(&self, ask: &PooledAsk, now: Timestamp) -> bool {
         self.joint.is_free(ask, now)
     }
@@ -231,6 +244,13 @@ impl Resource for Pooled {
     fn is_timeless(picked: &Picked) -> bool {
         let (at_head, at_all) = picked.learns;
         at_head || !at_all
+    }
+
+    #[inline]
+    fn count_usage(&mut self, picked: &Picked, reported: &Usage) {
+        if let Place::Taken((key, _)) = &self.taken[picked.place as usize] {
+            self.joint.0.policy.count_usage(&key.pick, reported);
+        }
     }
 
     #[inline]
@@ -384,7 +404,11 @@ impl Resource for Keys {
 
     #[inline]
     fn line(&self, ask: &Ask) -> usize {
-        ask.line()
+        self.policy.line(ask)
+    }
+
+    fn hurry(&self, ask: &mut Ask, room: Duration) {
+        self.policy.hurry(ask, room);
     }
 
     #[inline]

@@ -14,7 +14,7 @@ use crate::{
         limit::{self, LimitAlgorithm},
         pool,
     },
-    protocol::{AuthorizeFn, ClassFn, ClassifyFn, CostFn, DeadlineFn, ModelFn, Plain},
+    protocol::{AffinityFn, AuthorizeFn, ClassFn, ClassifyFn, CostFn, DeadlineFn, ModelFn, Plain},
 };
 
 /// A change that a pool tells of.
@@ -155,13 +155,23 @@ impl<P> KeyRotationLayer<P> {
         self.renewed()
     }
 
+    /// Calls `callback` with how long each call has waited here, when it is admitted; calls that are
+    /// admitted at once do not wait, and those that leave the queue are not admitted. It is called
+    /// outside the lock, in the task of that call, which a panic in it would end. For a histogram:
+    /// everything else is in the handle's snapshot.
+    #[must_use]
+    pub fn on_wait(mut self, callback: impl Fn(Duration) + Send + Sync + 'static) -> Self {
+        self.settings.on_wait = Some(Arc::new(callback));
+        self.renewed()
+    }
+
     /// Takes another strategy. The pool stays the same.
     #[must_use]
     pub fn protocol<Q>(self, protocol: Q) -> KeyRotationLayer<Q> {
         self.map_protocol(|_| protocol)
     }
 
-    /// Takes model, cost and deadline from the facts that a [`Call`](crate::call::Call) carries,
+    /// Takes model, cost, session and deadline from the facts that a [`Call`](crate::call::Call) carries,
     /// inside a [`FactsLayer`](crate::call::FactsLayer). A [`cost`](Self::cost) or
     /// [`model`](Self::model) set before has no effect then; one set after reads the call.
     #[must_use]
@@ -187,6 +197,48 @@ impl<P> KeyRotationLayer<P> {
         model: F,
     ) -> KeyRotationLayer<ModelFn<P, F>> {
         self.map_protocol(|inner| ModelFn::new(inner, model))
+    }
+
+    /// Reads which session each request belongs to with `affinity`: any hash that is equal for calls
+    /// that should go to the same key. It has an effect on pools with
+    /// [`KeyPoolBuilder::affinity`](super::KeyPoolBuilder::affinity). Default: none.
+    ///
+    /// ```
+    /// use std::convert::Infallible;
+    /// use tower::{Layer, ServiceExt, service_fn};
+    /// use tower_relay::{
+    ///     key_rotation::{Key, KeyPool, KeyRotationLayer, Scope, Source},
+    ///     policy::pool::Affinity,
+    /// };
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), tower_relay::error::BoxError> {
+    /// let scopes = ["org-a", "org-b", "org-c"];
+    /// let pool = scopes.iter().fold(KeyPool::builder(), |pool, name| {
+    ///     pool.scope(Scope::new(*name).key(format!("{name}-1"), Source::value(format!("sk-{name}"))))
+    /// });
+    /// struct Chat {
+    ///     session: u64,
+    ///     key: String,
+    /// }
+    /// let layer = KeyRotationLayer::new(pool.affinity(Affinity::new()).build()?)
+    ///     .affinity(|chat: &Chat| Some(chat.session))
+    ///     .authorize(|chat: &mut Chat, key: &Key| chat.key = key.alias().into());
+    /// let service = layer.layer(service_fn(|chat: Chat| async { Ok::<_, Infallible>(chat.key) }));
+    /// let ask = |session| service.clone().oneshot(Chat { session, key: String::new() });
+    /// let first = ask(7).await?;
+    /// for _ in 0..10 {
+    ///     assert_eq!(ask(7).await?, first);
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn affinity<Req, F: Fn(&Req) -> Option<u64>>(
+        self,
+        affinity: F,
+    ) -> KeyRotationLayer<AffinityFn<P, F>> {
+        self.map_protocol(|inner| AffinityFn::new(inner, affinity))
     }
 
     /// Charges what `cost` says, instead of one request.

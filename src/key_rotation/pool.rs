@@ -12,7 +12,7 @@ use super::{Key, Source, key::Attachments};
 use crate::policy::{
     InvalidConfig, Quota,
     breaker::BreakerConfig,
-    pool::{PoolConfig, PoolConfigBuilder, ScopeConfig, Strategy},
+    pool::{Affinity, PoolConfig, PoolConfigBuilder, ScopeConfig, Strategy},
 };
 
 /// Scopes with their quotas and keys, secrets read and everything checked.
@@ -362,6 +362,14 @@ impl KeyPoolBuilder {
     /// How to choose among the scopes that can serve. Default: [`Strategy::MostHeadroom`].
     pub fn strategy(mut self, strategy: Strategy) -> Self {
         self.config = self.config.strategy(strategy);
+        self
+    }
+
+    /// Keeps the calls of a session at one scope and key, where they can be; see [`Affinity`].
+    /// What makes a session is the [`affinity`](crate::protocol::Protocol::affinity) of the layer's
+    /// protocol. Default: not.
+    pub fn affinity(mut self, affinity: Affinity) -> Self {
+        self.config = self.config.affinity(affinity);
         self
     }
 

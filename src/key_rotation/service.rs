@@ -65,10 +65,13 @@ where
         let cost = self.protocol.cost(&request);
         let size = self.protocol.size(&request);
         let model = self.protocol.model(&request);
+        let affinity = self.protocol.affinity(&request);
         let class = self.admission.class_of(|| self.protocol.class(&request));
-        let entry = self
-            .admission
-            .enter(|pooled| pooled.ask(model, cost, size), class, deadline);
+        let entry = self.admission.enter(
+            |pooled| pooled.ask(model, cost, size, affinity),
+            class,
+            deadline,
+        );
         ResponseFuture::new(entry, &mut self.inner, request, self.protocol.clone())
     }
 }

@@ -230,6 +230,22 @@ impl Reason {
         Self::MaxElapsed,
         Self::BudgetEmpty,
     ];
+
+    /// The name that logs and metrics show, in snake case.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Final => "final",
+            Self::Stopped => "stopped",
+            Self::NotIdempotent => "not_idempotent",
+            Self::AttemptsSpent => "attempts_spent",
+            Self::NotReplayable => "not_replayable",
+            Self::HintTooLong => "hint_too_long",
+            Self::Deadline => "deadline",
+            Self::MaxElapsed => "max_elapsed",
+            Self::BudgetEmpty => "budget_empty",
+        }
+    }
 }
 
 /// One call's way through its attempts.

@@ -201,8 +201,22 @@ impl TokenBucket {
         left.map(|(_, left)| left).min()
     }
 
+    /// How much of each unit that is metered could be taken at `now`, as [`available`](Self::available)
+    /// counts it.
+    #[must_use]
+    pub fn remaining(&self, now: Timestamp) -> Vec<(Unit, i64)> {
+        let mut remaining: Vec<(Unit, i64)> = Vec::new();
+        for (unit, left) in self.left(now) {
+            match remaining.iter_mut().find(|(other, _)| *other == unit) {
+                Some((_, least)) => *least = left.min(*least),
+                None => remaining.push((unit, left)),
+            }
+        }
+        remaining
+    }
+
     /// How much could be taken at `now` in each dimension.
-    pub(super) fn left(&self, now: Timestamp) -> impl Iterator<Item = (Unit, i64)> {
+    fn left(&self, now: Timestamp) -> impl Iterator<Item = (Unit, i64)> {
         let dimensions = self.dimensions.iter();
         dimensions.map(move |dimension| (dimension.limit.unit, dimension.available(now)))
     }

@@ -291,11 +291,13 @@ impl Reading {
             Self::Answer { reader, end, .. } => {
                 let answer = reader.answer();
                 let charging = reader.profile().charging_rule();
-                let usage = charging.settle(&answer.usage());
+                let used = answer.usage();
+                let usage = charging.settle(&used);
                 let ending = match answer.completeness() {
                     Completeness::Complete => Ending::complete(usage),
                     _ => Ending::partial(usage),
                 };
+                let ending = ending.reporting(charging.reported(&used));
                 match answer.failure() {
                     Some(failure) => return ending.failed(failure),
                     None => (ending, *end),
@@ -321,8 +323,8 @@ impl Reading {
         if !std::mem::replace(told, true) {
             tracing::debug!(
                 layer = "provider",
-                verdict = ?failure.verdict(),
-                hint = ?failure.hint(),
+                "error.type" = failure.verdict().name(),
+                retry_after = crate::log::retry_after(&failure),
                 "an answer failed after its head"
             );
         }

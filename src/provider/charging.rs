@@ -219,6 +219,21 @@ impl Charging {
         }
     }
 
+    /// What an answer said that it used, whatever is charged for it: all of its input, cached or
+    /// not, and its output. What is unknown stays unknown.
+    #[must_use]
+    pub fn reported(&self, used: &TokenUsage) -> Usage {
+        let mut reported = Usage::UNKNOWN;
+        if let Some(input) = used.input_tokens() {
+            let all = self.cached_input(CachedInput::Counted);
+            reported = reported.input_tokens(all.input(input, used));
+        }
+        match used.output_tokens() {
+            Some(output) => reported.output_tokens(output),
+            None => reported,
+        }
+    }
+
     /// What a quota is charged for a call that the provider failed.
     #[must_use]
     pub const fn settle_failure(&self) -> Usage {

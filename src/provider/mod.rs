@@ -107,6 +107,8 @@ mod events;
 mod facts;
 mod future;
 mod layer;
+#[cfg(any(feature = "tracing", feature = "metrics"))]
+mod observe;
 mod profile;
 mod protocol;
 mod rate_headers;

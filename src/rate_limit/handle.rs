@@ -1,7 +1,7 @@
 use std::{fmt, sync::Arc};
 
 use crate::{
-    admit::{Admission, Joint, Limits, Resource, Slots, Tokens},
+    admit::{Admission, Joint, Limits, OnWait, Resource, Slots, Tokens},
     clock,
     policy::{Estimator, Learned, Quota, Shares, Timestamp, Unit},
     snapshot::{ShareSnapshot, Snapshot},
@@ -18,6 +18,7 @@ pub(super) struct Settings {
     pub(super) on_transition: Option<Arc<dyn Fn(Transition) + Send + Sync>>,
     /// One that has learned nothing.
     pub(super) estimator: Option<Estimator>,
+    pub(super) on_wait: Option<OnWait>,
 }
 
 /// As many calls may wait as a night's batch has workers, and a leak still shows in a day.
@@ -34,6 +35,7 @@ impl Default for Settings {
             shares: None,
             on_transition: None,
             estimator: None,
+            on_wait: None,
         }
     }
 }
@@ -64,7 +66,7 @@ impl Settings {
         });
         let admission = Admission::new(metered, quota.slack(), self.limits);
         let admission = admission.shares(self.shares.clone());
-        Arc::new(admission.on_waiting(callback))
+        Arc::new(admission.on_waiting(callback).on_wait(self.on_wait.clone()))
     }
 }
 
@@ -141,6 +143,18 @@ impl RateLimitHandle {
             let estimator = metered.0.estimator();
             estimator.map(|estimator| estimator.learned(model))
         })
+    }
+
+    #[cfg(feature = "metrics")]
+    pub(crate) fn remaining(&self) -> Vec<(Unit, i64)> {
+        self.admission
+            .read(|metered, now| metered.0.bucket().remaining(now))
+    }
+
+    #[cfg(feature = "metrics")]
+    pub(crate) fn max_in_flight(&self) -> Option<usize> {
+        let limit = self.admission.read(|metered, _| metered.1.limit());
+        (limit < usize::MAX).then_some(limit)
     }
 
     /// Changes the quota, up or down, with callers queued: who can be served now is served at

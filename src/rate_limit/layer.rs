@@ -163,6 +163,16 @@ impl<P> RateLimitLayer<P> {
         self.renewed()
     }
 
+    /// Calls `callback` with how long each call has waited here, when it is admitted; calls that are
+    /// admitted at once do not wait, and those that leave the queue are not admitted. It is called
+    /// outside the lock, in the task of that call, which a panic in it would end. For a histogram:
+    /// everything else is in the handle's snapshot.
+    #[must_use]
+    pub fn on_wait(mut self, callback: impl Fn(Duration) + Send + Sync + 'static) -> Self {
+        self.settings.on_wait = Some(Arc::new(callback));
+        self.renewed()
+    }
+
     /// Takes another strategy. The limit stays the same.
     #[must_use]
     pub fn protocol<Q>(self, protocol: Q) -> RateLimitLayer<Q> {

@@ -208,35 +208,39 @@ where
     }
 }
 
+#[cfg(feature = "tracing")]
 fn log_retry(event: &RetryEvent) {
-    #[cfg(feature = "tracing")]
     tracing::debug!(
         layer = "retry",
-        verdict = ?event.outcome.verdict(),
+        "error.type" = event.outcome.verdict().name(),
         wait = ?event.wait,
-        resends = event.resends,
+        http.request.resend_count = event.resends,
         free = event.charge == crate::policy::Charge::Free,
         "sending again after a wait"
     );
-    #[cfg(not(feature = "tracing"))]
-    let _ = event;
+    // Where somebody has opened a span for the call that has such a field.
+    tracing::Span::current().record("http.request.resend_count", event.resends);
 }
 
+#[cfg(feature = "tracing")]
 fn log_end(outcome: &Outcome, reason: Reason) {
     // An answer that is final is no news.
-    #[cfg(feature = "tracing")]
     if reason != Reason::Final {
         tracing::debug!(
             layer = "retry",
-            verdict = ?outcome.verdict(),
-            hint = ?outcome.hint(),
-            ?reason,
+            "error.type" = outcome.verdict().name(),
+            retry_after = crate::log::retry_after(outcome),
+            reason = reason.name(),
             "giving up"
         );
     }
-    #[cfg(not(feature = "tracing"))]
-    let _ = (outcome, reason);
 }
+
+#[cfg(not(feature = "tracing"))]
+const fn log_retry(_: &RetryEvent) {}
+
+#[cfg(not(feature = "tracing"))]
+const fn log_end(_: &Outcome, _: Reason) {}
 
 impl<S, Req, P, R> fmt::Debug for ResponseFuture<S, Req, P, R>
 where

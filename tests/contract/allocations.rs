@@ -15,12 +15,12 @@ use tower_relay::{
     adaptive_concurrency::AdaptiveConcurrencyLayer,
     circuit_breaker::{CircuitBreakerLayer, KeyedCircuitBreakerLayer},
     http::Http,
-    key_rotation::{KeyPool, KeyRotationLayer, Scope, Source},
+    key_rotation::{KeyPool, KeyPoolBuilder, KeyRotationLayer, Scope, Source},
     policy::{
         Quota, Unit,
         breaker::BreakerConfig,
         limit::{Aimd, Bounds, Fixed, SizedVegas},
-        pool::Strategy,
+        pool::{Affinity, Strategy},
     },
     rate_limit::{KeyedRateLimitLayer, RateLimitLayer},
     retry::RetryLayer,
@@ -184,14 +184,19 @@ fn a_call_with_a_key_allocates_nothing_plain_or_joint_whatever_the_choice() {
             scope.quota_for(["/m-*"], large())
         });
         let pool = scopes.fold(KeyPool::builder(), |builder, scope| builder.scope(scope));
-        let pool = pool.strategy(strategy).build().expect("it is valid");
-        let plain = KeyRotationLayer::bearer(pool);
+        let pool = pool.strategy(strategy);
+        let sticky = pool.clone().affinity(Affinity::new());
+        let layer =
+            |pool: KeyPoolBuilder| KeyRotationLayer::bearer(pool.build().expect("it is valid"));
+        let plain = layer(pool);
         let joint = plain
             .clone()
             .rate_limit(large())
             .concurrency(Fixed::of(100));
-        for layer in [plain, joint] {
-            let layer = layer.model(|request: &Request| Some(request.uri().path()));
+        for layer in [plain, joint, layer(sticky)] {
+            let layer = layer
+                .model(|request: &Request| Some(request.uri().path()))
+                .affinity(|request: &Request| Some(request.uri().path().len() as u64));
             assert_eq!(allocated(layer.layer(Quiet)), 0, "{strategy:?} {layer:?}");
             assert_eq!(layer.handle().snapshot().active(), 0);
         }

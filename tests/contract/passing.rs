@@ -77,6 +77,16 @@ claims! {
     gate: CircuitBreakerLayer::default().gate();
 }
 
+#[cfg(any(feature = "tracing", feature = "metrics"))]
+claims! {
+    checks: [
+        it_works_boxed
+        it_fits_the_service_slot_of_async_openai
+        neither_request_nor_response_nor_error_need_be_clone
+    ]
+    observe: tower_relay::observe::ObserveLayer::new("p");
+}
+
 // By default it copies requests, so that these must be `Clone`.
 claims! {
     checks: [

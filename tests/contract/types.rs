@@ -72,6 +72,17 @@ fn of_the_learned_limit() {
     shared::<Body<adaptive_concurrency::Permit>>();
 }
 
+#[cfg(any(feature = "tracing", feature = "metrics"))]
+#[test]
+fn of_the_observer() {
+    use tower_relay::observe::{Observe, ObserveLayer, Watch};
+
+    cloned::<ObserveLayer>();
+    served::<Observe<Server, Plain>>();
+    shared::<Watch>();
+    shared::<Body<Watch>>();
+}
+
 #[test]
 fn of_the_circuit_breaker() {
     cloned::<CircuitBreakerLayer>();

@@ -8,6 +8,7 @@
 #![allow(clippy::disallowed_methods, reason = "a test measures and waits")]
 #![allow(missing_docs, reason = "a test's name is its claim")]
 
+mod affinity;
 mod blackout;
 mod blocking;
 mod breakers;

@@ -168,7 +168,7 @@ async fn nothing_that_is_shown_or_logged_contains_a_secret() {
             .all(|secret| secret.starts_with(SECRET) && !is_clean(secret))
     );
     let logged = texts.last().expect("there are some");
-    for word in ["resting", "rejected", "model denied", "exhausted"] {
+    for word in ["resting", "rejected", "may not use a model", "exhausted"] {
         assert!(logged.contains(word), "`{word}` in {logged}");
     }
     for text in texts {

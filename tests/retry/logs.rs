@@ -69,8 +69,8 @@ async fn a_retry_and_its_end_are_logged_and_a_final_answer_is_no_news() {
     assert_eq!(
         *lines,
         [
-            " message=sending again after a wait layer=\"retry\" verdict=Throttled wait=3s resends=1 free=false",
-            " message=giving up layer=\"retry\" verdict=Throttled hint=Some(After(200s)) reason=HintTooLong",
+            " message=sending again after a wait layer=\"retry\" error.type=\"throttled\" wait=3s http.request.resend_count=1 free=false",
+            " message=giving up layer=\"retry\" error.type=\"throttled\" retry_after=200s reason=\"hint_too_long\"",
         ]
     );
 }

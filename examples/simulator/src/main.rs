@@ -4,6 +4,7 @@
 //! Every run is decided by its seed. `cargo run --release -p simulator -- --help` tells the rest.
 
 mod accuracy;
+mod affinity;
 mod chance;
 mod contender;
 mod controller;
@@ -62,6 +63,7 @@ struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Command {
     Accuracy(accuracy::Arguments),
+    Affinity(affinity::Arguments),
     Fairness(fairness::Arguments),
 }
 
@@ -106,6 +108,7 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let outcome = match &arguments.command {
         Some(Command::Accuracy(arguments)) => accuracy::run(arguments),
+        Some(Command::Affinity(arguments)) => affinity::run(arguments),
         Some(Command::Fairness(arguments)) => fairness::run(arguments),
         None => run(&arguments),
     };

@@ -203,7 +203,7 @@ impl<R: Resource> Queue<R> {
     }
 
     /// The line of a class among those that wait for the same things.
-    fn line_of(&mut self, line: usize, class: usize) -> u32 {
+    pub(super) fn line_of(&mut self, line: usize, class: usize) -> u32 {
         let line = line * self.cursors.classes() + class;
         if self.lines.len() <= line {
             self.lines.resize(line + 1, Line::EMPTY);

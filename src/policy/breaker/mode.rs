@@ -28,6 +28,18 @@ pub enum Mode {
 }
 
 impl Mode {
+    /// The name that logs and metrics show, in snake case.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Normal => "normal",
+            Self::ForcedOpen => "forced_open",
+            Self::ForcedClosed => "forced_closed",
+            Self::Disabled => "disabled",
+            Self::ObserveOnly => "observe_only",
+        }
+    }
+
     /// Whether its state changes with what it sees.
     pub(super) const fn is_running(self) -> bool {
         matches!(self, Self::Normal | Self::ObserveOnly)

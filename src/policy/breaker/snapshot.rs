@@ -17,6 +17,18 @@ pub enum State {
     HalfOpen,
 }
 
+impl State {
+    /// The name that logs and metrics show, in snake case.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Closed => "closed",
+            Self::Open => "open",
+            Self::HalfOpen => "half_open",
+        }
+    }
+}
+
 /// What a [`Breaker`] looks like at an instant.
 ///
 /// ```

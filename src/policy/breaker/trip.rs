@@ -42,6 +42,21 @@ pub enum Cause {
     ProbeSlow,
 }
 
+impl Cause {
+    /// The name that logs and metrics show, in snake case.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::ConsecutiveFailures => "consecutive_failures",
+            Self::FailureRatio => "failure_ratio",
+            Self::LowerBound => "lower_bound",
+            Self::SlowCalls => "slow_calls",
+            Self::ProbeFailed => "probe_failed",
+            Self::ProbeSlow => "probe_slow",
+        }
+    }
+}
+
 /// How sure a [lower bound](super::BreakerConfigBuilder::lower_bound) is: the chance that the
 /// true ratio lies above it, if calls fail independently of each other.
 ///

@@ -126,3 +126,18 @@ pub enum Reason {
     /// That moment is over.
     ProbeEnd,
 }
+
+impl Reason {
+    /// The name that logs and metrics show, in snake case.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Room => "room",
+            Self::Queue => "queue",
+            Self::Loss => "loss",
+            Self::Outage => "outage",
+            Self::Probe => "probe",
+            Self::ProbeEnd => "probe_end",
+        }
+    }
+}

@@ -28,6 +28,14 @@ impl Pool {
     #[must_use]
     #[inline]
     pub fn is_free(&self, ask: &Ask, now: Timestamp) -> bool {
+        match ask.preference {
+            None => self.is_any_free(ask, now),
+            Some(_) => self.is_free_for(ask, now),
+        }
+    }
+
+    #[inline]
+    pub(super) fn is_any_free(&self, ask: &Ask, now: Timestamp) -> bool {
         let view = self.models.get(ask.model).view;
         self.views[view].tiers.iter().any(|tier| {
             let ready = tier.ready.front(FRONT);
@@ -58,32 +66,25 @@ impl Pool {
     ///
     /// A pass grants the waiters of one line no more than 64 claims.
     pub fn claim(&mut self, ask: &Ask, now: Timestamp) -> Claim {
+        if ask.preference.is_some() {
+            if let Some(claim) = self.claim_own(ask, now) {
+                return claim;
+            }
+        }
         if let Some(lane) = self.find(ask, now) {
             self.found = Some((*ask, lane));
             return Claim::Ready(self.served_since(lane, ask, now));
         }
         let view = self.models.get(ask.model).view;
-        let pass = self.pass;
-        self.views[view].enter(pass);
+        let may_claim = self.may_claim(view);
         if let Err(why) = self.fits(ask) {
             return Claim::Never(why);
         }
-        if self.views[view].claims == MOST_CLAIMS {
+        if !may_claim {
             return Claim::Nothing;
         }
         if let Some((at, lane)) = self.soonest(view, &ask.cost) {
-            self.views[view].claims += 1;
-            let state = &mut self.lanes[lane as usize];
-            if state.ready_at(&ask.cost) == Some(at) {
-                state.is_claimed = true;
-            } else {
-                // It waits for a key or for credit: who may use another key takes nothing from it.
-                for seat in state.seats.iter_mut().filter(|seat| seat.view == view) {
-                    seat.is_claimed = true;
-                }
-            }
-            self.claimed.push(lane);
-            self.place(lane, now);
+            self.hold(lane, view, at, &ask.cost, now);
             return Claim::At(at);
         }
         let view = &mut self.views[view];
@@ -97,6 +98,36 @@ impl Pool {
         Claim::Nothing
     }
 
+    /// Whether calls of a view may claim more in this pass.
+    pub(super) fn may_claim(&mut self, view: usize) -> bool {
+        let pass = self.pass;
+        self.views[view].enter(pass);
+        self.views[view].claims < MOST_CLAIMS
+    }
+
+    /// Claims a lane that serves a call of this cost from `at` on.
+    pub(super) fn hold(
+        &mut self,
+        lane: u32,
+        view: usize,
+        at: Timestamp,
+        cost: &Cost,
+        now: Timestamp,
+    ) {
+        self.views[view].claims += 1;
+        let state = &mut self.lanes[lane as usize];
+        if state.ready_at(cost) == Some(at) {
+            state.is_claimed = true;
+        } else {
+            // It waits for a key or for credit: who may use another key takes nothing from it.
+            for seat in state.seats.iter_mut().filter(|seat| seat.view == view) {
+                seat.is_claimed = true;
+            }
+        }
+        self.claimed.push(lane);
+        self.place(lane, now);
+    }
+
     /// Takes what was found free or [`Claim::Ready`] at `now`, as of the instant `at`.
     ///
     /// # Panics
@@ -108,7 +139,7 @@ impl Pool {
         let lane = match found {
             Some((of, lane)) if of == *ask && self.can_serve(lane, view, &ask.cost, now) => lane,
             _ => self
-                .find(ask, now)
+                .find_any(ask, now)
                 .expect("take follows a claim or is_free that found something"),
         };
         self.take_lane(lane, ask, at, now)
@@ -118,15 +149,30 @@ impl Pool {
     /// [`take`](Self::take) in one, which finds a way wherever [`claim`](Self::claim) does.
     #[inline]
     pub fn try_take(&mut self, ask: &Ask, now: Timestamp) -> Option<Pick> {
-        let lane = self.find(ask, now)?;
+        let lane = self.find_any(ask, now)?;
         Some(self.take_lane(lane, ask, now, now))
+    }
+
+    #[inline]
+    fn find_any(&mut self, ask: &Ask, now: Timestamp) -> Option<u32> {
+        match ask.preference {
+            None => self.find(ask, now),
+            Some(_) => self.find_for(ask, now),
+        }
     }
 
     fn take_lane(&mut self, lane: u32, ask: &Ask, at: Timestamp, now: Timestamp) -> Pick {
         let view = self.models.get(ask.model).view;
         self.rouse(lane, now);
         let scope_index = self.lanes[lane as usize].scope;
-        let key = self.take_key(scope_index, view);
+        let key = match ask.preference {
+            None => self.take_key(scope_index, view),
+            Some(_) => self.take_key_for(ask, lane, view, now),
+        };
+        if self.sticky.is_some() {
+            self.count_load(ask, lane, now);
+            self.follow(ask, lane, now);
+        }
         self.advance(lane, view);
 
         self.taken += 1;
@@ -231,8 +277,8 @@ impl Pool {
         }
         lane.in_flight -= 1;
         lane.last_used = self.events;
-        if lane.is_removed && lane.in_flight == 0 {
-            self.free_lanes.push(pick.lane);
+        if lane.is_removed {
+            self.free_lane(pick.lane);
         }
         self.release_key(&pick, now);
         let scope = &mut self.scopes[pick.scope as usize];
@@ -335,20 +381,18 @@ impl Pool {
     /// Counts a waiter in.
     pub fn joined(&mut self, ask: &Ask) {
         self.waiting += 1;
-        let waiting = &mut self.models.get_mut(ask.model).waiting;
-        waiting.calls += 1;
-        waiting.cost.add(&ask.cost);
-        waiting.largest = waiting.largest.max(&ask.cost);
+        self.models.get_mut(ask.model).waiting.add(&ask.cost);
+        if ask.preference.is_some() {
+            self.joined_own(ask);
+        }
     }
 
     /// Counts a waiter out.
     pub fn left(&mut self, ask: &Ask) {
         self.waiting -= 1;
-        let waiting = &mut self.models.get_mut(ask.model).waiting;
-        waiting.calls -= 1;
-        waiting.cost.sub(&ask.cost);
-        if waiting.calls == 0 {
-            (waiting.cost, waiting.largest) = (Cost::ZERO, Cost::ZERO);
+        self.models.get_mut(ask.model).waiting.sub(&ask.cost);
+        if ask.preference.is_some() {
+            self.left_own(ask);
         }
         if self.waiting == 0 {
             // Nobody is left to begin the next pass.

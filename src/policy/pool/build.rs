@@ -7,6 +7,7 @@ use crate::policy::Timestamp;
 
 use super::{
     Pool, PoolConfig,
+    affinity::{Load, Sticky, hash_of},
     config::{ClassConfig, KeyConfig, ScopeConfig},
     models::{Pattern, class_of},
     ring::Ring,
@@ -33,6 +34,7 @@ impl Pool {
             trials: Vec::new(),
             in_flight: 0,
             totals: Totals::default(),
+            load: Load::default(),
         };
         match free {
             Some(free) => self.scopes[free as usize] = scope,
@@ -87,7 +89,10 @@ impl Pool {
         is_changed
     }
 
-    fn add_lane(&mut self, lane: Lane) -> u32 {
+    fn add_lane(&mut self, mut lane: Lane) -> u32 {
+        lane.hash = hash_of(&self.scopes[lane.scope as usize].name);
+        lane.serial = self.serials;
+        self.serials = self.serials.wrapping_add(1);
         if let Some(free) = self.free_lanes.pop() {
             self.lanes[free as usize] = lane;
             return free;
@@ -97,9 +102,16 @@ impl Pool {
     }
 
     pub(super) fn remove_lane(&mut self, lane: u32) {
+        self.lanes[lane as usize].is_removed = true;
+        self.free_lane(lane);
+    }
+
+    /// Frees the number of a removed lane once nobody uses it or waits for it.
+    pub(super) fn free_lane(&mut self, lane: u32) {
         let state = &mut self.lanes[lane as usize];
-        state.is_removed = true;
-        if state.in_flight == 0 {
+        let is_needed = state.in_flight > 0 || state.is_wanted();
+        if state.is_removed && !is_needed && !state.is_unused {
+            state.is_unused = true;
             self.free_lanes.push(lane);
         }
     }
@@ -121,6 +133,8 @@ impl Pool {
             denied: Vec::new(),
             in_flight: 0,
             totals: Totals::default(),
+            hash: hash_of(&config.alias),
+            load: Load::default(),
         };
         match free {
             Some(free) => self.keys[free as usize] = key,
@@ -171,6 +185,14 @@ impl Pool {
         for lane in 0..self.lanes.len() as u32 {
             self.place(lane, now);
         }
+        match (&mut self.sticky, config.affinity) {
+            (Some(sticky), Some(affinity)) => {
+                sticky.config = affinity;
+                sticky.sessions.set_most(affinity.sessions);
+            }
+            (sticky, affinity) => *sticky = affinity.map(Sticky::new),
+        }
+        self.sum_loads(now);
     }
 
     /// The lane that serves calls of `route` in `scope`.

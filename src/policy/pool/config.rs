@@ -5,6 +5,8 @@ use crate::policy::{
     breaker::{BreakerConfig, BreakerConfigBuilder},
 };
 
+use super::Affinity;
+
 /// The most of a weight: a share of a thousandth is as fine as anybody needs, and sums stay exact.
 const HEAVIEST: u32 = 1_000;
 /// The most scopes, keys and patterns: what fits the indices with room to spare.
@@ -67,6 +69,7 @@ pub enum Strategy {
 pub struct PoolConfig {
     pub(super) scopes: Vec<ScopeConfig>,
     pub(super) strategy: Strategy,
+    pub(super) affinity: Option<Affinity>,
     pub(super) rests: Rests,
     /// Of each key, if it has one.
     pub(super) breaker: Option<BreakerConfig>,
@@ -137,6 +140,7 @@ impl PoolConfig {
             config: Self {
                 scopes: Vec::new(),
                 strategy: Strategy::MostHeadroom,
+                affinity: None,
                 rests: Rests {
                     default: Self::DEFAULT_REST,
                     longest: Self::LONGEST_REST,
@@ -266,6 +270,21 @@ impl PoolConfigBuilder {
         self
     }
 
+    /// Keeps the calls of a session at one scope and key, where they can be; otherwise the strategy
+    /// chooses. Default: not.
+    ///
+    /// ```
+    /// use tower_relay::policy::pool::{Affinity, PoolConfig, ScopeConfig};
+    ///
+    /// let builder = PoolConfig::builder().scope(ScopeConfig::new("org-a").key("a1"));
+    /// let error = builder.affinity(Affinity::new().load_per_mille(900)).build().unwrap_err();
+    /// assert_eq!(error.field(), "affinity.load_per_mille");
+    /// ```
+    pub const fn affinity(mut self, affinity: Affinity) -> Self {
+        self.config.affinity = Some(affinity);
+        self
+    }
+
     /// How long a class rests when the server does not say for how long; twice as long after each
     /// further throttle without a success between.
     /// Default: [`PoolConfig::DEFAULT_REST`].
@@ -315,11 +334,13 @@ impl PoolConfigBuilder {
     /// [`InvalidConfig`] if there is no scope, a scope has no key, a name, alias or pattern is
     /// empty or given twice, a `*` stands elsewhere than at the end, a quota is given twice for
     /// the same models, a weight is not from 1 to 1,000, a rest is zero, the default rest is
-    /// longer than the longest, or the breaker's mode is not the normal one.
+    /// longer than the longest, the breaker's mode is not the normal one, or a value of the affinity
+    /// is out of its bounds.
     pub fn build(self) -> Result<PoolConfig, InvalidConfig> {
         let mut config = self.config;
         config.breaker = self.breaker.built()?;
         check_rests(&config.rests)?;
+        config.affinity.as_ref().map_or(Ok(()), Affinity::check)?;
         if config.scopes.is_empty() {
             let problem = "the pool is empty; add at least one scope with a key";
             return Err(InvalidConfig::new("scopes", problem));

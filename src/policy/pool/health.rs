@@ -1,7 +1,7 @@
 use std::{sync::Arc, time::Duration};
 
 use crate::{
-    outcome::{Hint, Outcome, Verdict},
+    outcome::{Hint, Outcome, Usage, Verdict},
     policy::{Rng, Timestamp, nanos},
 };
 
@@ -55,6 +55,13 @@ impl Pool {
         self.scopes[pick.scope()].totals.count(verdict);
         self.keys[pick.key()].totals.count(verdict);
         self.heed(pick, outcome, now, rng)
+    }
+
+    /// Counts what the answer to the call of `pick` said that it used, in the totals of its scope
+    /// and key. It changes nothing else: quotas are settled by [`release`](Self::release).
+    pub fn count_usage(&mut self, pick: &Pick, usage: &Usage) {
+        self.scopes[pick.scope()].totals.add(usage);
+        self.keys[pick.key()].totals.add(usage);
     }
 
     /// Acts on how a call, or a check, of a key went.

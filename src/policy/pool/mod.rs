@@ -73,7 +73,7 @@
 //! A queue drives the pool in passes over its waiters, in order of arrival. Each waiter
 //! [claims](Pool::claim) the scope that serves it soonest, and later ones see the rest (who waits
 //! for a key or for credit alone claims it for its own line, for others can use another key); the
-//! waiters of one [line](Ask::line), which is one model, can be served by the same keys, so a
+//! waiters of one [line](Pool::line), which is one model, and one scope if they prefer it, can be served by the same keys, so a
 //! line is closed by its first waiter that finds nothing. What is ready is [taken](Pool::take)
 //! at once. Whoever is admitted holds one [`Pick`], which gives everything back exactly once.
 //!
@@ -124,6 +124,12 @@
 //! # Ok::<(), tower_relay::policy::InvalidConfig>(())
 //! ```
 //!
+//! # Sessions
+//!
+//! Providers keep prompts cached for minutes, for each account: a call is cheaper and quicker where the
+//! last one of its session went. [`PoolConfigBuilder::affinity`] makes [preferred](Pool::prefer) calls
+//! stay, within bounds; see [`Affinity`].
+//!
 //! # What it costs
 //!
 //! In each model's view of the pool, scopes of equal quotas stand in one of three heaps: those that
@@ -138,6 +144,9 @@
 //! and among eight or fewer; otherwise it is the best of the first eight in the order in which
 //! they will be full. One lock sees every choice, so choosing the best sends no herd to it, and
 //! needs no chance, unlike the power of two choices of balancers that know the load only late.
+//!
+//! A call of a known session takes a constant number of steps more, the first of a session and one
+//! that has to move as many as there are scopes, and keys in the scope.
 //!
 //! A scope waits in its heap for the cost of its last call, or for that of a larger one that found
 //! it wanting. Of those that wait, the first eight are looked at for smaller calls; so where more
@@ -156,9 +165,11 @@
 //! - The first denial of a model takes as many steps as there are scopes, and a reload as many as
 //!   there are keys.
 //! - A class whose quota names a burst comes back from a rest with what it has saved up meanwhile.
+//! - Sessions of several processes are hashed alike, but each process sees its own loads alone.
 //! - 256 names of models are told apart; see [`Pool::resolve`].
 
 mod admit;
+mod affinity;
 mod breakers;
 mod build;
 mod check;
@@ -180,6 +191,7 @@ mod work;
 
 pub use self::{
     admit::Settlement,
+    affinity::Affinity,
     check::Check,
     config::{PoolConfig, PoolConfigBuilder, ScopeConfig, Strategy},
     control::Change,

@@ -24,6 +24,9 @@ pub(super) struct Models {
     models: Vec<Model>,
     /// The most specific first; the last matches everything.
     routes: Vec<Pattern>,
+    /// How many lines of waiters have had a number, and which of these are free.
+    lines: usize,
+    free_lines: Vec<usize>,
 }
 
 #[derive(Clone, Debug)]
@@ -33,6 +36,8 @@ pub(super) struct Model {
     pub(super) route: usize,
     /// The view of its calls: its route's, or its own once a key may not use it.
     pub(super) view: usize,
+    /// Of those who would take any lane.
+    pub(super) line: usize,
     pub(super) waiting: Waiting,
 }
 
@@ -46,6 +51,20 @@ pub(super) struct Waiting {
 }
 
 impl Waiting {
+    pub(super) fn add(&mut self, cost: &Cost) {
+        self.calls += 1;
+        self.cost.add(cost);
+        self.largest = self.largest.max(cost);
+    }
+
+    pub(super) fn sub(&mut self, cost: &Cost) {
+        self.calls -= 1;
+        self.cost.sub(cost);
+        if self.calls == 0 {
+            (self.cost, self.largest) = (Cost::ZERO, Cost::ZERO);
+        }
+    }
+
     /// Whether all of them want this much.
     pub(super) fn is_all(&self, cost: &Cost) -> bool {
         self.largest == *cost && self.cost == cost.times(self.calls as u64)
@@ -97,6 +116,8 @@ impl Models {
             ids: HashMap::new(),
             models: Vec::new(),
             routes: Vec::new(),
+            lines: 0,
+            free_lines: Vec::new(),
         };
         models.set_routes(config);
         models.add(Pattern::everything());
@@ -127,9 +148,21 @@ impl Models {
         &self.routes
     }
 
-    /// How many models there are.
-    pub(super) fn len(&self) -> usize {
-        self.models.len()
+    /// How many lines of waiters there are.
+    pub(super) const fn lines(&self) -> usize {
+        self.lines
+    }
+
+    /// A line that nobody waits in.
+    pub(super) fn add_line(&mut self) -> usize {
+        self.free_lines.pop().unwrap_or_else(|| {
+            self.lines += 1;
+            self.lines - 1
+        })
+    }
+
+    pub(super) fn free_line(&mut self, line: usize) {
+        self.free_lines.push(line);
     }
 
     #[inline]
@@ -184,10 +217,12 @@ impl Models {
 
     fn add(&mut self, matches: Pattern) -> ModelId {
         let route = self.route_of(&matches);
+        let line = self.add_line();
         self.models.push(Model {
             matches,
             route,
             view: route,
+            line,
             waiting: Waiting::default(),
         });
         ModelId(self.models.len() as u32 - 1)

@@ -47,6 +47,35 @@ impl Ring {
         self.weight == 0
     }
 
+    /// How many keys are in it.
+    pub(super) fn len(&self) -> usize {
+        match &self.turns {
+            Turns::Equal { numbers, .. } => numbers.len(),
+            Turns::Weighted { heap, .. } => heap.len(),
+        }
+    }
+
+    /// Their numbers.
+    pub(super) fn numbers(&self) -> impl Iterator<Item = u32> + '_ {
+        let (equal, weighted) = match &self.turns {
+            Turns::Equal { numbers, .. } => (Some(numbers), None),
+            Turns::Weighted { heap, .. } => (None, Some(heap.front(heap.len()))),
+        };
+        let equal = equal.into_iter().flatten().copied();
+        equal.chain(weighted.into_iter().flatten())
+    }
+
+    #[inline]
+    pub(super) fn contains(&self, number: u32) -> bool {
+        match &self.turns {
+            Turns::Equal { places, .. } => {
+                let place = places.get(number as usize);
+                place.is_some_and(|&place| place != ABSENT)
+            }
+            Turns::Weighted { heap, .. } => heap.contains(number),
+        }
+    }
+
     /// Puts a key in that was not.
     pub(super) fn add(&mut self, number: u32, weight: u32) {
         self.weight += u64::from(weight);
@@ -106,6 +135,14 @@ impl Ring {
                 heap.set(number, clock.saturating_add(stride(weight)));
                 Some(number)
             }
+        }
+    }
+
+    /// Takes a key that is in, whose turn it need not be. Where all take turns that leaves the others'
+    /// as they are; where they have weights it counts.
+    pub(super) fn take_this(&mut self, number: u32, weight: u32) {
+        if let Turns::Weighted { heap, clock } = &mut self.turns {
+            heap.set(number, clock.saturating_add(stride(u64::from(weight))));
         }
     }
 

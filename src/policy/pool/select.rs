@@ -1,12 +1,12 @@
-use std::{cmp::Reverse, sync::Arc};
+use std::{cmp::Reverse, collections::HashMap, sync::Arc};
 
 use crate::policy::{Cost, CostTooLarge, Timestamp};
 
 use super::{
-    Ask, NobodyCanServe, Pool, Strategy, Transition, Unservable, WhyNot,
+    Ask, ModelId, NobodyCanServe, Pool, Strategy, Transition, Unservable, WhyNot,
     heap::FRONT,
     refusal::MOST_NAMED,
-    ring::stride,
+    ring::{Ring, stride},
     state::{Access, Key, Standing},
 };
 
@@ -137,7 +137,12 @@ impl Pool {
 
     /// Which of two comes first in the order of choice, where there are two.
     #[inline]
-    fn better(&self, one: Option<u32>, other: Option<u32>, now: Timestamp) -> Option<u32> {
+    pub(super) fn better(
+        &self,
+        one: Option<u32>,
+        other: Option<u32>,
+        now: Timestamp,
+    ) -> Option<u32> {
         match (one, other) {
             (Some(a), Some(b)) if self.merit(b, now) > self.merit(a, now) => other,
             (Some(_), _) => one,
@@ -229,15 +234,29 @@ impl Pool {
     pub(super) fn take_key(&mut self, scope: u32, view: usize) -> u32 {
         let model = self.views[view].model;
         let scope = &mut self.scopes[scope as usize];
-        let own = model.filter(|model| scope.rings.contains_key(model));
-        let ring = match own {
-            Some(model) => scope.rings.get_mut(&model).expect("it was just found"),
-            None => &mut scope.ring,
-        };
         let keys = &self.keys;
-        let number = ring
+        let number = ring_mut(&mut scope.ring, &mut scope.rings, model)
             .take(|number| keys[scope.keys[number as usize] as usize].weight)
             .expect("a lane without usable key is not ready");
         scope.keys[number as usize]
     }
+
+    /// Takes a usable key, whose turn it need not be.
+    pub(super) fn take_this_key(&mut self, key: u32, view: usize) -> u32 {
+        let model = self.views[view].model;
+        let state = &self.keys[key as usize];
+        let scope = &mut self.scopes[state.scope as usize];
+        let ring = ring_mut(&mut scope.ring, &mut scope.rings, model);
+        ring.take_this(state.number, state.weight);
+        key
+    }
+}
+
+/// The keys of a scope for the calls of a view that is of one model, or of none.
+fn ring_mut<'a>(
+    all: &'a mut Ring,
+    own: &'a mut HashMap<ModelId, Ring>,
+    model: Option<ModelId>,
+) -> &'a mut Ring {
+    model.and_then(|model| own.get_mut(&model)).unwrap_or(all)
 }

@@ -73,6 +73,35 @@ pub enum KeyState {
     HalfOpen,
 }
 
+impl ScopeState {
+    /// The name that logs and metrics show, in snake case.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Open => "open",
+            Self::Exhausted(_) => "exhausted",
+            Self::Probing => "probing",
+            Self::Region => "region",
+        }
+    }
+}
+
+impl KeyState {
+    /// The name that logs and metrics show, in snake case.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Usable => "usable",
+            Self::Disabled => "disabled",
+            Self::Draining => "draining",
+            Self::Rejected(_) => "rejected",
+            Self::OnTrial => "on_trial",
+            Self::BreakerOpen(_) => "breaker_open",
+            Self::HalfOpen => "half_open",
+        }
+    }
+}
+
 impl Pool {
     /// Every scope with its keys, in the order of the configuration.
     #[must_use]
@@ -127,19 +156,12 @@ impl Pool {
 }
 
 fn class(models: &[Arc<str>], lane: &Lane, now: Timestamp) -> ClassSnapshot {
-    let mut remaining: Vec<(Unit, i64)> = Vec::new();
-    let buckets = lane.bucket.iter();
-    for (unit, left) in buckets.flat_map(|bucket| bucket.left(now)) {
-        match remaining.iter_mut().find(|(other, _)| *other == unit) {
-            Some((_, least)) => *least = left.min(*least),
-            None => remaining.push((unit, left)),
-        }
-    }
+    let bucket = lane.bucket.as_ref();
     ClassSnapshot {
         models: models.to_vec(),
         rests_until: Some(lane.rest_until).filter(|&until| until > now),
         in_flight: lane.in_flight,
-        remaining,
+        remaining: bucket.map_or_else(Vec::new, |bucket| bucket.remaining(now)),
         headroom: lane.headroom(now),
     }
 }

@@ -5,11 +5,11 @@ use std::{
 };
 
 use crate::{
-    outcome::Verdict,
+    outcome::{Usage, Verdict},
     policy::{Cost, Quota, Timestamp, TokenBucket, breaker::Breaker},
 };
 
-use super::{ModelId, Strategy, ring::Ring};
+use super::{ModelId, Strategy, affinity::Load, models::Waiting, ring::Ring};
 
 /// What the provider meters as one.
 #[derive(Clone, Debug)]
@@ -32,6 +32,8 @@ pub(super) struct Scope {
     pub(super) trials: Vec<u32>,
     pub(super) in_flight: usize,
     pub(super) totals: Totals,
+    /// Of its keys together.
+    pub(super) load: Load,
 }
 
 /// Whether a scope's account can pay.
@@ -68,6 +70,9 @@ pub(super) struct Key {
     pub(super) denied: Vec<ModelId>,
     pub(super) in_flight: usize,
     pub(super) totals: Totals,
+    /// Of its name.
+    pub(super) hash: u64,
+    pub(super) load: Load,
 }
 
 /// Whether a key is in use, and why not.
@@ -99,7 +104,13 @@ pub(super) enum Trial {
 #[derive(Clone, Debug)]
 pub(super) struct Lane {
     pub(super) scope: u32,
+    /// Of its scope's name.
+    pub(super) hash: u64,
+    /// No other lane has or had it.
+    pub(super) serial: u32,
     pub(super) is_removed: bool,
+    /// Whether its number is free for another.
+    pub(super) is_unused: bool,
     pub(super) quota: Option<Quota>,
     pub(super) bucket: Option<TokenBucket>,
     /// `usize::MAX` is no limit.
@@ -125,6 +136,20 @@ pub(super) struct Lane {
     /// Whether it is claimed for the calls of all views.
     pub(super) is_claimed: bool,
     pub(super) seats: Vec<Seat>,
+    /// What sessions ask of it.
+    pub(super) load: Load,
+    /// Those who wait for it and nothing else, all together and by model.
+    pub(super) waiting: Waiting,
+    pub(super) lines: Vec<Line>,
+}
+
+/// Those who wait for one lane and are of one model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Line {
+    pub(super) model: ModelId,
+    /// Its number as a line of the queue.
+    pub(super) number: usize,
+    pub(super) calls: usize,
 }
 
 /// Where a lane stands in a view.
@@ -137,10 +162,12 @@ pub(super) struct Seat {
     pub(super) is_claimed: bool,
 }
 
-/// How many attempts ended with which verdict.
+/// How many attempts ended with which verdict, and what answers have used.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Totals {
     counts: [u64; VERDICTS],
+    input_tokens: u64,
+    output_tokens: u64,
 }
 
 const VERDICTS: usize = Verdict::RefusedLocally as usize + 1;
@@ -154,6 +181,28 @@ impl Totals {
         self.counts[verdict as usize]
     }
 
+    /// Input tokens that answers reported, cached or not.
+    #[must_use]
+    pub const fn input_tokens(&self) -> u64 {
+        self.input_tokens
+    }
+
+    /// Output tokens that answers reported, those of answers that broke off as far as they
+    /// were seen.
+    #[must_use]
+    pub const fn output_tokens(&self) -> u64 {
+        self.output_tokens
+    }
+
+    pub(super) const fn add(&mut self, usage: &Usage) {
+        if let Some(tokens) = usage.input() {
+            self.input_tokens = self.input_tokens.saturating_add(tokens);
+        }
+        if let Some(tokens) = usage.output() {
+            self.output_tokens = self.output_tokens.saturating_add(tokens);
+        }
+    }
+
     pub(super) fn count(&mut self, verdict: Verdict) {
         self.counts[verdict as usize] += 1;
     }
@@ -165,7 +214,10 @@ impl Lane {
     pub(super) fn new(scope: u32, quota: Option<&Quota>, now: Timestamp) -> Self {
         let mut lane = Self {
             scope,
+            hash: 0,
+            serial: 0,
             is_removed: false,
+            is_unused: false,
             quota: None,
             bucket: None,
             most: usize::MAX,
@@ -183,6 +235,9 @@ impl Lane {
             last_used: 0,
             is_claimed: false,
             seats: Vec::new(),
+            load: Load::default(),
+            waiting: Waiting::default(),
+            lines: Vec::new(),
         };
         lane.set_quota(quota, now);
         lane
@@ -201,6 +256,11 @@ impl Lane {
         if was_full {
             self.free_since = now;
         }
+    }
+
+    /// Whether somebody waits for it and nothing else.
+    pub(super) const fn is_wanted(&self) -> bool {
+        self.waiting.calls > 0
     }
 
     #[inline]

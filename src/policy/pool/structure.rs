@@ -13,6 +13,7 @@ use crate::{
 
 use super::{
     ModelId, PoolConfig, Strategy, Transition,
+    affinity::{Preference, Sticky},
     breakers::Ends,
     config::Rests,
     models::Models,
@@ -30,6 +31,8 @@ const MOST_UNTOLD: usize = 1_024;
 #[derive(Clone, Debug)]
 pub struct Pool {
     pub(super) strategy: Strategy,
+    /// If calls may prefer something.
+    pub(super) sticky: Option<Sticky>,
     pub(super) rests: Rests,
     /// Of every key, if they have breakers.
     pub(super) breaker: Option<BreakerConfig>,
@@ -63,6 +66,8 @@ pub struct Pool {
     pub(super) free_scopes: Vec<u32>,
     pub(super) free_keys: Vec<u32>,
     pub(super) free_lanes: Vec<u32>,
+    /// How many lanes there have been.
+    pub(super) serials: u32,
 }
 
 /// What a call wants: a model and what it costs.
@@ -70,6 +75,7 @@ pub struct Pool {
 pub struct Ask {
     pub(super) model: ModelId,
     pub(super) cost: Cost,
+    pub(super) preference: Option<Preference>,
 }
 
 /// The key that serves a call, with all that was taken for it. To be released, or undone, once.
@@ -103,20 +109,17 @@ impl Ask {
     /// A call of `model` that costs this much.
     #[must_use]
     pub const fn new(model: ModelId, cost: Cost) -> Self {
-        Self { model, cost }
+        Self {
+            model,
+            cost,
+            preference: None,
+        }
     }
 
     /// What the call costs.
     #[must_use]
     pub const fn cost(&self) -> &Cost {
         &self.cost
-    }
-
-    /// The line of waiters that it belongs to: all asks of one line can be served by the same
-    /// keys. Below [`Pool::lines`].
-    #[must_use]
-    pub const fn line(&self) -> usize {
-        self.model.0 as usize
     }
 }
 
@@ -171,6 +174,7 @@ impl Pool {
     pub fn new(config: &PoolConfig, now: Timestamp) -> Self {
         let mut pool = Self {
             strategy: config.strategy,
+            sticky: config.affinity.map(Sticky::new),
             rests: config.rests,
             breaker: config.breaker.clone(),
             ends: Ends::default(),
@@ -194,6 +198,7 @@ impl Pool {
             free_scopes: Vec::new(),
             free_keys: Vec::new(),
             free_lanes: Vec::new(),
+            serials: 0,
         };
         for scope in &config.scopes {
             pool.add_scope(scope, now);
@@ -217,11 +222,21 @@ impl Pool {
         self.models.resolve(model)
     }
 
-    /// How many lines of waiters there are. It grows when a model is first seen, and never
-    /// shrinks.
+    /// How many lines of waiters there are. It grows when a model is first seen, or when calls of
+    /// sessions wait for more scopes than ever before, and never shrinks.
     #[must_use]
-    pub fn lines(&self) -> usize {
-        self.models.len()
+    pub const fn lines(&self) -> usize {
+        self.models.lines()
+    }
+
+    /// The line of waiters that `ask`, once it [has joined](Self::joined), belongs to: all asks of
+    /// one line can be served by the same keys, and wait for the same scope if they prefer one. Below
+    /// [`lines`](Self::lines).
+    #[must_use]
+    #[inline]
+    pub fn line(&self, ask: &Ask) -> usize {
+        let own = ask.preference.and_then(|_| self.line_of(ask));
+        own.unwrap_or_else(|| self.models.get(ask.model).line)
     }
 
     /// The number of every key, see [`Pick::key`], with its alias.

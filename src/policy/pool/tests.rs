@@ -1,5 +1,6 @@
 //! The traps of key rotation that the policy alone can avoid, each as a claim.
 
+mod affinity;
 mod again;
 mod breakers;
 mod config;

@@ -1,6 +1,6 @@
 use crate::policy::{Cost, CostTooLarge, Quota, Timestamp, TokenBucket};
 
-use super::{ModelId, heap::Heap};
+use super::{ModelId, affinity::Load, heap::Heap};
 
 /// All lanes that calls of one route can use, or of one model that some key may not use.
 #[derive(Clone, Debug, Default)]
@@ -13,6 +13,8 @@ pub(super) struct View {
     /// The pass that `claims` is of.
     pub(super) pass: u64,
     pub(super) claims: usize,
+    /// Of its lanes together.
+    pub(super) load: Load,
 }
 
 /// The lanes of a view that have equal quotas: what one of them can never serve none can, and the
@@ -101,6 +103,10 @@ impl Tier {
         self.lanes.push(lane);
         self.spots.push(Kind::Out);
         self.lanes.len() as u32 - 1
+    }
+
+    pub(super) const fn quota(&self) -> Option<&Quota> {
+        self.quota.as_ref()
     }
 
     pub(super) fn usable(&self) -> usize {

@@ -172,7 +172,7 @@ fn own(served: &Served, request: &Request<Incoming>) -> Response<Body> {
     }
     let asks = [Method::GET, Method::HEAD].contains(request.method());
     match path {
-        HEALTH | "/-/status" if !asks => {
+        HEALTH | "/-/status" | "/-/metrics" if !asks => {
             let message = format!("{path} is only read");
             let mut response = refused(Refusal::new(Reason::NotAllowed, message));
             let allowed = HeaderValue::from_static("GET, HEAD");
@@ -181,8 +181,10 @@ fn own(served: &Served, request: &Request<Incoming>) -> Response<Body> {
         }
         HEALTH => json_response(&json!({ "status": "ok" })),
         "/-/status" => json_response(&served.status()),
+        "/-/metrics" => served.metrics(),
         _ => {
-            let message = format!("the relay has no {path}; it has /-/health and /-/status");
+            let message =
+                format!("the relay has no {path}; it has /-/health, /-/status and /-/metrics");
             refused(Refusal::new(Reason::NotFound, message))
         }
     }

@@ -8,6 +8,7 @@ mod callers;
 mod format;
 mod gateway;
 mod logs;
+mod metrics;
 mod passing;
 mod record;
 mod refusal;

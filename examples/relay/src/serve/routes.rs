@@ -5,8 +5,13 @@ use std::{
     sync::{Arc, PoisonError, RwLock},
 };
 
-use super::{status::Status, upstream::Upstream};
-use crate::config::{Config, Front, Pattern};
+use http::Response;
+
+use super::{metrics, status::Status, upstream::Upstream};
+use crate::{
+    config::{Config, Front, Pattern},
+    upstream::Body,
+};
 
 /// What is served now; a reload puts others in its place.
 pub(super) struct Routes {
@@ -21,6 +26,7 @@ pub(super) struct Served {
 
 impl Routes {
     pub(super) fn new(config: Config) -> Self {
+        metrics::install();
         let upstreams = config.upstreams.into_iter();
         let upstreams = upstreams.map(|config| Arc::new(Upstream::new(config)));
         let served = Served {
@@ -99,5 +105,13 @@ impl Served {
         Status {
             upstreams: upstreams.map(|upstream| upstream.status()).collect(),
         }
+    }
+
+    /// All that can be counted, as Prometheus reads it.
+    pub(super) fn metrics(&self) -> Response<Body> {
+        for upstream in &self.upstreams {
+            upstream.publish();
+        }
+        metrics::answer()
     }
 }

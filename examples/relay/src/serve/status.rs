@@ -102,21 +102,6 @@ struct KeyStatus {
 /// How calls ended, without what never happened.
 type Tally = BTreeMap<&'static str, u64>;
 
-const VERDICTS: [(&str, Verdict); 12] = [
-    ("success", Verdict::Success),
-    ("throttled", Verdict::Throttled),
-    ("exhausted", Verdict::Exhausted),
-    ("ramp_limit", Verdict::RampLimit),
-    ("key_rejected", Verdict::KeyRejected),
-    ("model_denied", Verdict::ModelDenied),
-    ("region", Verdict::Region),
-    ("overloaded", Verdict::Overloaded),
-    ("server_fault", Verdict::ServerFault),
-    ("caller_fault", Verdict::CallerFault),
-    ("cancelled", Verdict::Cancelled),
-    ("refused_locally", Verdict::RefusedLocally),
-];
-
 // === impl QueueStatus ===
 
 impl From<&Snapshot> for QueueStatus {
@@ -240,8 +225,10 @@ impl KeyStatus {
 }
 
 fn tally(totals: &Totals) -> Tally {
-    let counts = VERDICTS.map(|(name, verdict)| (name, totals.get(verdict)));
-    counts.into_iter().filter(|(_, count)| *count > 0).collect()
+    let counts = Verdict::ALL
+        .iter()
+        .map(|verdict| (verdict.name(), totals.get(*verdict)));
+    counts.filter(|(_, count)| *count > 0).collect()
 }
 
 fn millis(duration: Duration) -> f64 {

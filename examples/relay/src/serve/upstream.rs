@@ -13,7 +13,7 @@ use super::{
 use crate::{
     complain,
     config::{self, Pattern},
-    upstream::{Body, Call, HttpClient, Stack, hosts},
+    upstream::{Body, Call, HttpClient, Stack, hosts, labels},
 };
 
 pub(super) struct Upstream {
@@ -88,6 +88,19 @@ impl Upstream {
 
     pub(super) async fn call(&self, call: Call) -> Result<Response<Body>, BoxError> {
         self.stack.call(call).await
+    }
+
+    /// Tells the recorder of metrics how it is.
+    pub(super) fn publish(&self) {
+        let labels = labels::of(&self.config);
+        self.stack.keys().publish(&labels);
+        self.stack.retries().publish(&labels);
+        for host in hosts(&self.config) {
+            // A host that no call has gone to yet has no breaker.
+            if let Some(breaker) = self.stack.breakers().get(&Some(host.clone())) {
+                breaker.publish(&labels::of_host(&labels, &host));
+            }
+        }
     }
 
     pub(super) fn status(&self) -> UpstreamStatus {

@@ -1,9 +1,10 @@
 //! What sends calls to providers, for whoever makes them.
 //!
-//! `stack` is the layers by which a call gets a key, `client` what is under them, `pretend` a
+//! `labels` are by what their metrics are told apart, `stack` is the layers by which a call gets a key, `client` what is under them, `pretend` a
 //! provider for those who have none.
 
 mod client;
+pub(crate) mod labels;
 mod late;
 pub(crate) mod pretend;
 mod stack;

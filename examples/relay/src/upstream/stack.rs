@@ -19,6 +19,8 @@ use tower_relay::{
     error::{BoxError, Rejected},
     http::{Reported, classify_error, classify_head},
     key_rotation::{KeyPool, KeyRotationHandle, KeyRotationLayer},
+    metrics::waits,
+    observe::ObserveLayer,
     outcome::{Idempotency, Outcome, Verdict},
     policy::{
         Cost, RetryPolicy,
@@ -26,9 +28,10 @@ use tower_relay::{
         pool::KeyState,
     },
     provider::{JsonFacts, ProviderLayer},
-    retry::RetryLayer,
+    retry::{RetryHandle, RetryLayer},
 };
 
+use super::labels;
 use crate::{
     config::{self, Algorithm},
     headers::fit_credential,
@@ -45,6 +48,7 @@ type Layers = BoxCloneSyncService<Call, Response<Body>, BoxError>;
 pub(crate) struct Stack {
     layers: Layers,
     keys: KeyRotationHandle,
+    retries: RetryHandle,
     breakers: KeyedCircuitBreakerHandle<Option<Authority>>,
     /// Whether its scopes are at several hosts.
     is_spread: Arc<AtomicBool>,
@@ -70,7 +74,9 @@ impl Stack {
         let profile = config.provider.profile();
         let is_spread = Arc::new(AtomicBool::new(hosts(config).len() > 1));
         let spread = Arc::clone(&is_spread);
+        let labels = labels::of(config);
         let rotation = rotation(config)
+            .on_wait(waits("key rotation", &labels))
             .max_wait(config.max_wait)
             .max_waiting(config.max_waiting)
             .protocol(profile.clone())
@@ -84,16 +90,23 @@ impl Stack {
         let fits_credential = config.provider.name == "anthropic";
         let longest = config.max_wait;
         let outcome = move |result: Result<&_, &_>| refused_is_final(result, longest);
+        let retry = RetryLayer::new(retry)
+            .protocol(Reported)
+            .classify(outcome)
+            .noted();
+        let retries = retry.handle();
+        // Models that a reload names are told apart after a restart.
+        let observe = ObserveLayer::of(&profile)
+            .operation(labels::operation(config))
+            .models(labels::models(config))
+            .labels(labels)
+            .noted();
         let layers = ServiceBuilder::new()
             .layer(FactsLayer::new(JsonAlone(
                 profile.facts().idempotency(idempotency),
             )))
-            .layer(
-                RetryLayer::new(retry)
-                    .protocol(Reported)
-                    .classify(outcome)
-                    .noted(),
-            )
+            .layer(observe)
+            .layer(retry)
             .layer(rotation)
             .layer(breaker.noted())
             .layer(RequestLayer)
@@ -110,6 +123,7 @@ impl Stack {
             layers: BoxCloneSyncService::new(layers),
             _second_chances: Arc::new(SecondChances::of(keys.clone())),
             keys,
+            retries,
             breakers,
             is_spread,
         }
@@ -128,6 +142,10 @@ impl Stack {
 
     pub(crate) const fn keys(&self) -> &KeyRotationHandle {
         &self.keys
+    }
+
+    pub(crate) const fn retries(&self) -> &RetryHandle {
+        &self.retries
     }
 
     pub(crate) const fn breakers(&self) -> &KeyedCircuitBreakerHandle<Option<Authority>> {

@@ -15,6 +15,7 @@ mod figures;
 mod forwarding;
 mod http2;
 mod lifecycle;
+mod metrics;
 mod mistakes;
 mod own;
 mod refusals;

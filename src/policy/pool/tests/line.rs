@@ -43,7 +43,7 @@ impl Line {
         let (mut due, mut closed, mut place) = (None, Vec::new(), 0);
         while let Some(&(ask, expected)) = self.waiters.get(place) {
             place += 1;
-            if closed.contains(&ask.line()) {
+            if closed.contains(&self.pool.line(&ask)) {
                 continue;
             }
             match self.pool.claim(&ask, self.now) {
@@ -68,7 +68,7 @@ impl Line {
                     due = Some(due.unwrap_or(at).min(at));
                 }
                 Claim::OnRelease => assert!(!self.picks.is_empty()),
-                Claim::Nothing => closed.push(ask.line()),
+                Claim::Nothing => closed.push(self.pool.line(&ask)),
                 Claim::Never(_) => {
                     place -= 1;
                     self.waiters.remove(place);

@@ -128,7 +128,7 @@ fn names_beyond_the_bound_keep_their_quota_and_are_not_denied_one_by_one() {
     assert_eq!(ask(&mut pool, &long), ask(&mut pool, "haiku-299"));
     let _ = ask(&mut pool, "last");
     assert_eq!(pool.lines(), 259, "one for each pattern");
-    assert!(shared.line() < pool.lines());
+    assert!(pool.line(&shared) < pool.lines());
 
     let pick = take(&mut pool, "opus-1", T0);
     let denied = pool.report(&pick, &verdict(Verdict::ModelDenied), T0, &mut no_jitter());

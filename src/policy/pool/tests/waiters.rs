@@ -34,7 +34,7 @@ fn a_caller_of_a_resting_class_blocks_nobody_who_can_use_another() {
     let mut pool = pool([scope]);
     call(&mut pool, "opus", throttled(10), T0);
     let (resting, other) = (ask(&mut pool, "opus"), ask(&mut pool, "haiku"));
-    assert_ne!(resting.line(), other.line());
+    assert_ne!(pool.line(&resting), pool.line(&other));
     pool.begin_pass();
     assert_eq!(pool.claim(&resting, T0), Claim::At(T0 + secs(10)));
     assert!(matches!(pool.claim(&other, T0), Claim::Ready(_)));
