@@ -42,14 +42,14 @@ const SAFETY: f64 = 0.95;
 /// let mut estimator = Estimator::new();
 /// let size = CallSize::new(1_000, 4_096).as_produced();
 /// let estimate = estimator.estimate(Some("m"), &size);
-/// assert_eq!(estimate.cost(), size.cost(), "nothing is known yet");
+/// assert_eq!(*estimate.cost(), size.cost(), "nothing is known yet");
 ///
 /// for _ in 0..50 {
 ///     let estimate = estimator.estimate(Some("m"), &size);
 ///     estimator.learn(&estimate.lesson(), &Usage::UNKNOWN.input_tokens(1_500).output_tokens(15));
 /// }
 /// let expected = Cost::REQUEST.input_tokens(1_500).output_tokens(15);
-/// assert_eq!(estimator.estimate(Some("m"), &size).cost(), expected);
+/// assert_eq!(*estimator.estimate(Some("m"), &size).cost(), expected);
 /// ```
 #[derive(Clone, Debug)]
 pub struct Estimator {
