@@ -55,7 +55,7 @@
 //! | `protocol`, `call`, `error`, `snapshot` | any layer | one strategy a layer, facts beside the request, refusals, totals |
 //! | `observe` | `tracing` or `metrics` | a span and histograms of whole calls |
 //! | `metrics` | `metrics` | what the handles of layers publish |
-//! | `guide` | `http` and all layers | which limit for which server; what changes when layers are swapped; all events and metrics |
+//! | `guide` | `provider` and all layers | chapters, see below |
 //! | `testing` | `test-util` | services to test layers with |
 //!
 //! The feature `stack` adds `http::stack`, the recommended order in one layer.
@@ -63,6 +63,14 @@
 //! needs. `hyper-util` recognises its client's failures to connect; `tracing`
 //! logs changes of state, refusals and retries. Features only add. All events, fields, metrics and
 //! labels are in one table, `guide::observability`.
+//!
+//! # The guide
+//!
+//! Chapters are modules whose examples are tests: `guide::ordering` (what changes when layers are
+//! swapped), `whole_quota` (what calls cost, who goes first, prompt caches, quotas that nobody told),
+//! `concurrency_limit` (which for which server), `breaker_settings`, `observability` (all events and
+//! metrics), `testing_policies` (with `test-util`), `running_the_relay`, and, for those who come from
+//! something else, `from_tower`, `from_governor` and `from_retry_loops`.
 //!
 //! # Order
 //!
@@ -116,7 +124,7 @@ pub mod error;
     feature = "circuit-breaker",
     feature = "adaptive-concurrency",
     feature = "retry",
-    feature = "http"
+    feature = "provider"
 ))]
 pub mod guide;
 #[cfg(feature = "http")]
