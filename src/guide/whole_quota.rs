@@ -126,12 +126,19 @@
 //!
 //! A provider finds the beginning of a prompt in its cache only if the same account sent it a few minutes
 //! before. A pool that spreads calls over its scopes by what is left of them loses that; [`Affinity`] keeps the
-//! calls of a session where the first went. What it costs: a call may wait up to a second for its own scope
-//! while another is free ([`patience`](crate::policy::pool::Affinity::patience)), scopes are loaded less
-//! evenly, and what sessions are where takes up to two megabytes.
+//! calls of a session where the first went. On the scoreboard, with 400 sessions of all sizes, the part of the
+//! prompts' tokens that is found in a cache rises from .91 to .99 with five scopes and from .66 to .96 with twenty,
+//! and no fewer calls are served.
 //!
-//! Leave it out where there is one scope; where prompts share less than their first thousand tokens (the
-//! least that providers cache); and where all prompts begin alike and do not name a session, because
+//! What it costs is waiting: a call may wait a second for its own scope while another is free
+//! ([`patience`](crate::policy::pool::Affinity::patience)), or longer where scopes are slow. At 70 % of the quota
+//! the P99 wait is 0.7 s with five scopes and 1.4 s with twenty, instead of 0.1 s; with callers that always ask 6 to
+//! 9 s, instead of 3 to 4.5 s. Scopes are loaded less evenly too: a key has up to 1.34 times its
+//! share, and more where one session alone is more than that.
+//!
+//! So with few scopes and prompts that repeat often it gains little: they are cached everywhere. Leave it out
+//! there, where there is one scope, where waits count for more than what cached tokens cost, where prompts share less than their first thousand tokens (the
+//! least that providers cache), and where all prompts begin alike and do not name a session, because
 //! [`JsonFacts`](crate::provider::JsonFacts) then takes all of them for one, unless it is told to go by
 //! names alone ([`Affinity::Session`](crate::provider::Affinity::Session)).
 //!
