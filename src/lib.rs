@@ -42,7 +42,7 @@
 //!
 //! | module | feature | what it is |
 //! |---|---|---|
-//! | [`policy`], [`outcome`] | always | the rules, without clock, lock or runtime |
+//! | [`policy`], [`outcome`] | always | the rules, without clock, lock or runtime: buckets, estimates, shares, searches, pools, breakers, limits, retries |
 //! | `rate_limit` | `rate-limit` | token buckets over any dimensions and calls in flight, keyed too |
 //! | `key_rotation` | `key-rotation` | a pool of accounts and their keys, each used to its quota |
 //! | `circuit_breaker` | `circuit-breaker` | keeps calls away from what is down, one or one a key |
@@ -52,7 +52,8 @@
 //! | `provider` | `provider` | what is particular to language models: profiles, and the layer that reads responses |
 //! | `reqwest`, `async_openai` | `reqwest`, `async-openai` | these clients behind the layers |
 //! | `builder` | `builder` | the layers as methods of `tower::ServiceBuilder` |
-//! | `protocol`, `call`, `error`, `snapshot` | any layer | one strategy a layer, facts beside the request, refusals, totals |
+//! | `protocol`, `call`, `error` | any but `tracing` | one strategy a layer, facts beside the request, refusals |
+//! | `snapshot` | a layer in which calls wait | totals, and what waits |
 //! | `observe` | `tracing` or `metrics` | a span and histograms of whole calls |
 //! | `metrics` | `metrics` | what the handles of layers publish |
 //! | `guide` | `provider` and all layers | chapters, see below |

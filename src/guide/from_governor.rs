@@ -1,7 +1,7 @@
 //! Coming from `governor`.
 //!
-//! Both are token buckets by the same arithmetic (GCRA), so what may be sent is the same. What differs is
-//! what is around them: governor's is a check, here it is a queue.
+//! Both are token buckets: with the same rate and burst, the same may be sent. What differs is what is around
+//! them: governor's is a check, here it is a queue.
 //!
 //! | governor | here |
 //! |---|---|
@@ -102,8 +102,8 @@
 //!   would be too late is refused at once.
 //! - **What was taken can come back**: a call that was dropped while it waited takes nothing, and what
 //!   an answer did not use is settled.
-//! - **Keys** are forgotten by themselves once they are as good as new, and are at most 10,000 unless
-//!   [`max_keys`] says otherwise; governor's are kept until `retain_recent`.
+//! - **Keys** are at most 10,000 unless [`max_keys`] says otherwise. One that is as good as new is forgotten
+//!   when its place is needed; if there is none, a new key is refused. Governor's are kept until `retain_recent`.
 //! - **Jitter** is not needed: nobody sleeps towards the same instant.
 //!
 //! # What you lose

@@ -93,7 +93,8 @@
 //!   `idempotency-key`. Loops mostly repeat it. Calls of language models may be repeated, and cost twice.
 //! - **Retries stop when nothing succeeds.** They are paid from a
 //!   [budget](crate::policy::RetryBudget) that successes fund, which keeps a recovering server from being
-//!   held down: the scoreboard's R1 recovers in 30.1 s, without retries in 28.8 s, and with loops never.
+//!   held down: the scoreboard's R1 recovers in 30.1 s, without
+//!   retries in 28.8 s, and with retries that nothing bounds not at all.
 //! - **A wait that cannot end in time is not begun.** Deadline and
 //!   [`max_elapsed`](crate::policy::RetryPolicyBuilder::max_elapsed) (ten minutes) bound the whole.
 //! - **A 400 fails at once**, and so does whatever trying again does not mend.

@@ -120,7 +120,7 @@
 //! waits for its own excess, and whichever that is can change from hour to hour. What is idle saves
 //! nothing up, and nobody starves: above the quota each class gets what its weight promises.
 //!
-//! Without a reason to prefer anybody leave shares out: the order of arrival is fairest of all to calls.
+//! Without a reason to prefer anybody leave shares out.
 //!
 //! # Prompt caches
 //!
@@ -136,11 +136,15 @@
 //! 9 s, instead of 3 to 4.5 s. Scopes are loaded less evenly too: a key has up to 1.34 times its
 //! share, and more where one session alone is more than that.
 //!
-//! So with few scopes and prompts that repeat often it gains little: they are cached everywhere. Leave it out
-//! there, where there is one scope, where waits count for more than what cached tokens cost, where prompts share less than their first thousand tokens (the
-//! least that providers cache), and where all prompts begin alike and do not name a session, because
-//! [`JsonFacts`](crate::provider::JsonFacts) then takes all of them for one, unless it is told to go by
-//! names alone ([`Affinity::Session`](crate::provider::Affinity::Session)).
+//! So with few scopes and prompts that repeat often it gains little: they are cached everywhere. Leave it
+//! out there, and where
+//!
+//! - there is one scope;
+//! - a wait costs more than tokens that are not cached;
+//! - prompts share less than their first thousand tokens, the least that providers cache;
+//! - all prompts begin alike and name no session: [`JsonFacts`](crate::provider::JsonFacts) then takes them
+//!   for one, unless it is told to go by names alone
+//!   ([`Affinity::Session`](crate::provider::Affinity::Session)).
 //!
 //! ```
 //! use tower_relay::policy::{
@@ -225,8 +229,8 @@
 //!
 //! **Margins.** No two clocks run alike, and a server whose clock is slower by a hundredth refuses a
 //! client that always has work one call in a hundred, for as long as it runs. Where headers show
-//! what is left, they correct it, and where a refusal comes that was not foreseen, some thousandths are kept back by
-//! themselves. Where nothing is shown and refusals are dear, begin with
+//! what is left they correct it, and after a refusal that the books did not foresee a hundredth is kept back by
+//! itself, after further ones up to three. Where nothing is shown and refusals are dear, begin with
 //! [`margin_per_mille`]`(10)`, which costs that hundredth of the quota.
 //!
 //! **Growth.** Some providers refuse who grows too fast, whatever the quota. [`ramp`] keeps below
