@@ -42,7 +42,7 @@
 //!
 //! | module | feature | what it is |
 //! |---|---|---|
-//! | [`policy`], [`outcome`] | always | the rules, without clock, lock or runtime |
+//! | [`policy`], [`outcome`] | always | the rules, without clock, lock or runtime: buckets, estimates, shares, searches, pools, breakers, limits, retries |
 //! | `rate_limit` | `rate-limit` | token buckets over any dimensions and calls in flight, keyed too |
 //! | `key_rotation` | `key-rotation` | a pool of accounts and their keys, each used to its quota |
 //! | `circuit_breaker` | `circuit-breaker` | keeps calls away from what is down, one or one a key |
@@ -52,10 +52,11 @@
 //! | `provider` | `provider` | what is particular to language models: profiles, and the layer that reads responses |
 //! | `reqwest`, `async_openai` | `reqwest`, `async-openai` | these clients behind the layers |
 //! | `builder` | `builder` | the layers as methods of `tower::ServiceBuilder` |
-//! | `protocol`, `call`, `error`, `snapshot` | any layer | one strategy a layer, facts beside the request, refusals, totals |
+//! | `protocol`, `call`, `error` | any but `tracing` | one strategy a layer, facts beside the request, refusals |
+//! | `snapshot` | a layer in which calls wait | totals, and what waits |
 //! | `observe` | `tracing` or `metrics` | a span and histograms of whole calls |
 //! | `metrics` | `metrics` | what the handles of layers publish |
-//! | `guide` | `http` and all layers | which limit for which server; what changes when layers are swapped; all events and metrics |
+//! | `guide` | `provider` and all layers | chapters, see below |
 //! | `testing` | `test-util` | services to test layers with |
 //!
 //! The feature `stack` adds `http::stack`, the recommended order in one layer.
@@ -63,6 +64,14 @@
 //! needs. `hyper-util` recognises its client's failures to connect; `tracing`
 //! logs changes of state, refusals and retries. Features only add. All events, fields, metrics and
 //! labels are in one table, `guide::observability`.
+//!
+//! # The guide
+//!
+//! Chapters are modules whose examples are tests: `guide::ordering` (what changes when layers are
+//! swapped), `whole_quota` (what calls cost, who goes first, prompt caches, quotas that nobody told),
+//! `concurrency_limit` (which for which server), `breaker_settings`, `observability` (all events and
+//! metrics), `testing_policies` (with `test-util`), `running_the_relay`, and, for those who come from
+//! something else, `from_tower`, `from_governor` and `from_retry_loops`.
 //!
 //! # Order
 //!
@@ -116,7 +125,7 @@ pub mod error;
     feature = "circuit-breaker",
     feature = "adaptive-concurrency",
     feature = "retry",
-    feature = "http"
+    feature = "provider"
 ))]
 pub mod guide;
 #[cfg(feature = "http")]
