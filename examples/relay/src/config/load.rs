@@ -70,10 +70,12 @@ impl Config {
                     None => concurrency,
                 },
             };
+            let upstreams = upstreams(&table, folder, defaults)?;
+            let classes = class_names(&upstreams);
             Ok(Self {
                 listen: listen(&table)?,
-                front: Front::read(&table, folder)?,
-                upstreams: upstreams(&table, folder, defaults)?,
+                front: Front::read(&table, folder, &classes)?,
+                upstreams,
             })
         })
     }
@@ -129,6 +131,19 @@ fn upstreams(
         return Err(list.wrong("is empty; add an upstream"));
     }
     Ok(upstreams)
+}
+
+/// The classes that callers may be of, each once.
+fn class_names(upstreams: &[Upstream]) -> Vec<&str> {
+    let mut names: Vec<_> = upstreams
+        .iter()
+        .flat_map(|upstream| &upstream.classes)
+        .flat_map(|classes| classes.shares.classes())
+        .filter_map(|(name, _)| name)
+        .collect();
+    names.sort_unstable();
+    names.dedup();
+    names
 }
 
 fn without_paths(node: &Node<'_>) -> Problem {

@@ -6,8 +6,8 @@ use embedded_provider::{Latency, LimitHeaders, Limits, Provider as Embedded};
 use tower_relay::policy::{InvalidConfig, Quota, pool::Strategy};
 
 use crate::config::{
-    BaseUrl, Breaker, ClassQuota, Concurrency, Config, DEFAULT_LISTEN, Front, Http2, Key, Pattern,
-    Provider, Scope, Timeouts, Upstream,
+    Affinity, BaseUrl, Breaker, ClassQuota, Concurrency, Config, DEFAULT_LISTEN, Estimate, Front,
+    Http2, Key, Pattern, Provider, Scope, Timeouts, Upstream,
 };
 use tower_relay::error::BoxError;
 
@@ -102,6 +102,10 @@ fn upstream(account: &Account, provider: &Embedded, time_scale: u64) -> Result<U
         http2: Http2::default(),
         breaker: Breaker::default(),
         concurrency: Concurrency::default(),
+        classes: None,
+        affinity: Affinity::default(),
+        estimate: Estimate::default(),
+        key_breaker: true,
     })
 }
 

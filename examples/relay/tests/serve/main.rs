@@ -22,5 +22,6 @@ mod refusals;
 mod relay;
 mod reloads;
 mod rotation;
+mod settings;
 mod streams;
 mod timeouts;
