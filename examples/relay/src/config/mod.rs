@@ -17,6 +17,7 @@ mod reader;
 mod scope;
 mod shares;
 mod timeouts;
+mod unknown;
 mod upstream;
 
 #[cfg(test)]

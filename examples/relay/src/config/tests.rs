@@ -4,6 +4,7 @@ mod front;
 mod keys;
 mod limits;
 mod sharing;
+mod unknown;
 
 use std::{path::Path, time::Duration};
 
@@ -67,7 +68,7 @@ fn the_top_of_the_file() {
         (
             format!("lisen = \"127.0.0.1:1\"\n{}", upstream("")),
             "relay.toml:1:1: unknown field `lisen` in the top of the file; use one of listen, \
-             caller_token, unprotected, limits, drain, timeouts, breaker, concurrency, upstream",
+             caller_token, unprotected, limits, drain, state, timeouts, breaker, concurrency, upstream",
         ),
         (
             format!("listen = 8080\n{}", upstream("")),

@@ -9,6 +9,7 @@ use tower_relay::{
 };
 
 use super::{
+    ramps::{SavedRamp, in_order},
     status::{
         BreakerStatus, ConcurrencyStatus, LearnedStatus, ScopeStatus, ShareStatus, UpstreamStatus,
     },
@@ -103,6 +104,27 @@ impl Upstream {
 
     pub(super) async fn call(&self, call: Call) -> Result<Response<Body>, BoxError> {
         self.stack.call(call).await
+    }
+
+    /// What was used of those of its quotas whose growth is bounded.
+    pub(super) fn ramps(&self) -> Vec<SavedRamp> {
+        let mut saved = Vec::new();
+        for scope in self.stack.keys().scopes() {
+            for class in scope.classes() {
+                for (unit, ramp) in class.ramps() {
+                    let state = ramp.state();
+                    saved.push(SavedRamp {
+                        upstream: self.config.name.clone(),
+                        scope: scope.name().to_owned(),
+                        models: in_order(class.models()),
+                        unit: unit.name().to_owned(),
+                        step: state.step().as_nanos() as u64,
+                        used: state.used().to_vec(),
+                    });
+                }
+            }
+        }
+        saved
     }
 
     /// Tells the recorder of metrics how it is.

@@ -25,3 +25,4 @@ mod rotation;
 mod settings;
 mod streams;
 mod timeouts;
+mod unknown;

@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// An upstream with so many accounts of one key, and these lines in it and in each quota.
-fn config(url: &str, accounts: usize, lines: &str, quota: &str) -> String {
+pub(crate) fn config(url: &str, accounts: usize, lines: &str, quota: &str) -> String {
     let mut config = format!(
         "[[upstream]]\nname = \"pretend\"\nprovider = \"openai\"\nbase_url = \"{url}\"\n{lines}\n"
     );
@@ -35,7 +35,7 @@ async fn provider(accounts: usize) -> Provider {
     provider.start().await.expect("a port")
 }
 
-fn question(session: Option<&str>) -> Value {
+pub(crate) fn question(session: Option<&str>) -> Value {
     let mut question = json!({
         "model": "some-model",
         "max_tokens": 500,
@@ -47,7 +47,7 @@ fn question(session: Option<&str>) -> Value {
     question
 }
 
-async fn upstream(relay: &Relay) -> Value {
+pub(crate) async fn upstream(relay: &Relay) -> Value {
     // Where no token is asked for it does no harm.
     let status = get(relay.at("/-/status?key=token")).await.json();
     status["upstreams"][0].clone()
