@@ -216,6 +216,23 @@ impl KeyRotationHandle {
         })
     }
 
+    /// How many sessions are remembered, where the pool has
+    /// [affinity](crate::key_rotation::KeyPoolBuilder::affinity); zero where it has none.
+    ///
+    /// ```
+    /// use tower_relay::key_rotation::{KeyPool, KeyRotationLayer, Scope, Source};
+    ///
+    /// let scope = Scope::new("org-a").key("a1", Source::value("secret"));
+    /// let pool = KeyPool::builder().scope(scope).build()?;
+    /// assert_eq!(KeyRotationLayer::new(pool).handle().sessions(), 0);
+    /// # Ok::<(), tower_relay::policy::InvalidConfig>(())
+    /// ```
+    #[must_use]
+    pub fn sessions(&self) -> usize {
+        self.admission
+            .read(|pooled, _| pooled.keys().policy.sessions())
+    }
+
     /// Uses a key again, whatever took it out: disabled, draining, rejected, denied a model, or its
     /// breaker, which forgets what it has seen.
     ///

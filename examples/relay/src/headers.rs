@@ -27,6 +27,9 @@ const HOP_BY_HOP: [HeaderName; 5] = [
     UPGRADE,
 ];
 
+/// Where callers of a relay say which class they are of.
+pub(crate) const CLASS: HeaderName = HeaderName::from_static("x-relay-class");
+
 /// The query parameter in which Gemini takes a key.
 const QUERY_KEY: &str = "key";
 
@@ -68,7 +71,7 @@ pub(crate) fn remove_hop_by_hop(headers: &mut HeaderMap) {
 }
 
 /// Removes what a request says to the relay rather than to the provider: hop-by-hop headers, the
-/// relay's own host, and every credential. Answers are asked for as they are, because what is
+/// relay's own host, the class, and every credential. Answers are asked for as they are, because what is
 /// compressed tells the relay neither its usage nor its error.
 pub(crate) fn remove_callers_own(headers: &mut HeaderMap) {
     remove_hop_by_hop(headers);
@@ -80,6 +83,7 @@ pub(crate) fn remove_callers_own(headers: &mut HeaderMap) {
     for name in CREDENTIALS {
         headers.remove(name);
     }
+    headers.remove(CLASS);
     if headers.contains_key(ACCEPT_ENCODING) {
         headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
     }
@@ -200,6 +204,7 @@ mod tests {
             ("content-length", "7"),
             ("trailer", "x"),
             ("te", "gzip"),
+            ("x-relay-class", "batch"),
             ("anthropic-version", "2023-06-01"),
         ]);
         remove_callers_own(&mut map);

@@ -83,6 +83,7 @@ impl Crew {
             drain: draining,
             active: Semaphore::new(in_flight),
             timeout: options.timeout,
+            class: options.class.clone(),
         };
         Self {
             sender: Arc::new(sender),

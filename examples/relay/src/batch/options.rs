@@ -3,10 +3,11 @@
 use std::{fmt, path::PathBuf, time::Duration};
 
 use clap::{Args, ValueEnum};
-use http::uri::PathAndQuery;
+use http::{HeaderValue, uri::PathAndQuery};
 use serde::{Deserialize, Serialize};
 
 use super::request;
+use crate::config::fits_header;
 
 /// Sends a file of requests, and writes a file of answers.
 ///
@@ -36,6 +37,10 @@ pub(crate) struct Options {
     /// How many requests may be under way or wait for a quota at once
     #[arg(long, value_name = "N", default_value_t = 256, value_parser = clap::value_parser!(u16).range(1..=10_000))]
     pub(super) in_flight: u16,
+    /// The class that a relay at base_url is to count the requests to, by `x-relay-class`; it is
+    /// sent to whoever is there
+    #[arg(long, value_name = "NAME", value_parser = class)]
+    pub(super) class: Option<HeaderValue>,
     /// How long the provider may take for one answer
     #[arg(long, value_name = "TIME", default_value = "10m", value_parser = time)]
     pub(super) timeout: Duration,
@@ -46,7 +51,7 @@ pub(crate) struct Options {
     #[arg(long)]
     pub(super) json: bool,
     /// Print so many requests to try this with, and do nothing else
-    #[arg(long, value_name = "N", conflicts_with_all = ["input", "output", "config", "path", "json"], value_parser = clap::value_parser!(u64).range(1..=100_000_000))]
+    #[arg(long, value_name = "N", conflicts_with_all = ["input", "output", "config", "path", "json", "class"], value_parser = clap::value_parser!(u64).range(1..=100_000_000))]
     pub(super) generate: Option<u64>,
 }
 
@@ -115,6 +120,13 @@ impl fmt::Display for Order {
 
 fn path(text: &str) -> Result<PathAndQuery, String> {
     request::path(text).map_err(|problem| format!("it {problem}, such as /v1/chat/completions"))
+}
+
+fn class(name: &str) -> Result<HeaderValue, &'static str> {
+    let value = HeaderValue::from_str(name).ok();
+    value
+        .filter(|_| fits_header(name))
+        .ok_or("it fits no header; use visible ASCII without blanks, such as batch")
 }
 
 fn time(text: &str) -> Result<Duration, &'static str> {

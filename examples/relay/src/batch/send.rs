@@ -32,6 +32,7 @@ use super::{
 };
 use crate::{
     config::{self, Pattern},
+    headers::CLASS,
     upstream::{Body, Stack, outcome_of},
 };
 
@@ -67,6 +68,8 @@ pub(super) struct Sender {
     /// Places for lines that are under way or wait for a quota.
     pub(super) active: Semaphore,
     pub(super) timeout: Duration,
+    /// The class that a relay behind it is told.
+    pub(super) class: Option<HeaderValue>,
 }
 
 /// What is to be sent, with the line it stands in.
@@ -155,7 +158,9 @@ impl Sender {
         };
         let upstream = &self.upstreams[place];
         let mut drain = self.drain.clone();
-        let call = upstream.stack.call(call(upstream, &task.item, trip));
+        let call = upstream
+            .stack
+            .call(call(upstream, &task.item, trip, self.class.as_ref()));
         let answer = tokio::select! {
             biased;
             answer = call => answer,
@@ -274,13 +279,21 @@ async fn whole(mut body: Body) -> Result<Option<Bytes>, BoxError> {
 /// What is shorter may well be a word of an answer.
 const SHORTEST_SECRET: usize = 8;
 
-fn call(upstream: &Upstream, item: &Item, trip: &Trip) -> Request<Full<Bytes>> {
+fn call(
+    upstream: &Upstream,
+    item: &Item,
+    trip: &Trip,
+    class: Option<&HeaderValue>,
+) -> Request<Full<Bytes>> {
     let mut call = Request::new(Full::from(item.body.clone()));
     *call.method_mut() = Method::POST;
     *call.uri_mut() = item.path.clone().into();
     let headers = call.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     headers.insert(USER_AGENT, AGENT);
+    if let Some(class) = class {
+        headers.insert(CLASS, class.clone());
+    }
     if upstream.config.provider.name == "anthropic" {
         headers.insert(ANTHROPIC_VERSION, FIRST_VERSION);
     }

@@ -3,18 +3,19 @@
 use std::{net::SocketAddr, path::Path, time::Duration};
 
 use secrecy::SecretString;
+use tower_relay::http::Class;
 
 use super::{
     key::secret,
     problem::Problem,
-    reader::{Node, Table},
+    reader::{Node, Table, word},
 };
 
 /// What holds for callers, whichever upstream they ask for.
 #[derive(Clone, Debug)]
 pub(crate) struct Front {
     /// One of these has to come with a request; with none, every caller is served.
-    pub(crate) tokens: Vec<SecretString>,
+    pub(crate) tokens: Vec<Token>,
     /// Whether one of them stands in the configuration itself.
     pub(crate) has_literal_tokens: bool,
     /// Whether it was said that no token is wanted, whoever may reach the relay.
@@ -22,6 +23,14 @@ pub(crate) struct Front {
     pub(crate) limits: Limits,
     /// How long what is in flight may go on after the end was asked for.
     pub(crate) drain: Duration,
+}
+
+/// What lets a caller in.
+#[derive(Clone, Debug)]
+pub(crate) struct Token {
+    pub(crate) secret: SecretString,
+    /// The class of callers who have it, whatever they say themselves.
+    pub(crate) class: Option<Class>,
 }
 
 /// The bounds of requests and connections.
@@ -62,13 +71,22 @@ impl Front {
     /// As long as most supervisors wait before they kill.
     const DRAIN: Duration = Duration::from_secs(30);
 
-    pub(super) fn read(table: &Table<'_>, folder: &Path) -> Result<Self, Problem> {
+    /// `classes` are those that some upstream shares its keys among.
+    pub(super) fn read(
+        table: &Table<'_>,
+        folder: &Path,
+        classes: &[&str],
+    ) -> Result<Self, Problem> {
         let mut front = Self::default();
         if let Some(node) = table.get("caller_token") {
             for node in node.one_or_more() {
-                let table = node.table(&["env", "file", "value"])?;
-                let (token, is_literal) = secret(&table, folder)?;
-                front.tokens.push(token);
+                let table = node.table(&["env", "file", "value", "class"])?;
+                let (secret, is_literal) = secret(&table, folder)?;
+                let class = table.get("class").map(|node| class(&node, classes));
+                front.tokens.push(Token {
+                    secret,
+                    class: class.transpose()?,
+                });
                 front.has_literal_tokens |= is_literal;
             }
             if front.tokens.is_empty() {
@@ -107,6 +125,18 @@ impl Front {
              unprotected = true if something else keeps others away"
         ))
     }
+}
+
+fn class(node: &Node<'_>, classes: &[&str]) -> Result<Class, Problem> {
+    let name = node.text()?;
+    if classes.contains(&name) {
+        return Ok(Class::new(name));
+    }
+    let (word, known) = (word(name), classes.join(", "));
+    Err(node.wrong(match classes.is_empty() {
+        true => format!("names a class{word}, and no upstream has shares; add them there"),
+        false => format!("names a class{word} that no upstream's shares have; use one of {known}"),
+    }))
 }
 
 impl Default for Limits {

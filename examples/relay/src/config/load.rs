@@ -4,7 +4,7 @@ use std::{
     collections::HashSet,
     fs, io,
     net::{Ipv4Addr, SocketAddr, SocketAddrV4},
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 use super::{
@@ -27,6 +27,8 @@ pub(crate) struct Config {
     pub(crate) listen: SocketAddr,
     pub(crate) front: Front,
     pub(crate) upstreams: Vec<Upstream>,
+    /// Where is kept what a restart must not forget, if anywhere.
+    pub(crate) state: Option<PathBuf>,
 }
 
 impl Config {
@@ -44,7 +46,10 @@ impl Config {
             )
         })?;
         let folder = path.parent().unwrap_or_else(|| Path::new(""));
-        Self::parse(&file, &text, folder)
+        let mut config = Self::parse(&file, &text, folder)?;
+        let beside = || path.with_extension("state.json");
+        config.state = Some(config.state.unwrap_or_else(beside));
+        Ok(config)
     }
 
     /// `text` as the content of `file`; files of keys are looked for in `folder`.
@@ -52,7 +57,7 @@ impl Config {
         let source = Source { file, text };
         let mut known = vec!["listen"];
         known.extend(Front::FIELDS);
-        known.extend(["timeouts", "breaker", "concurrency", "upstream"]);
+        known.extend(["state", "timeouts", "breaker", "concurrency", "upstream"]);
         document(source, &known, |table| {
             let (breaker, concurrency) = (Breaker::default(), Concurrency::default());
             let timeouts = Timeouts::default();
@@ -70,10 +75,13 @@ impl Config {
                     None => concurrency,
                 },
             };
+            let upstreams = upstreams(&table, folder, defaults)?;
+            let classes = class_names(&upstreams);
             Ok(Self {
                 listen: listen(&table)?,
-                front: Front::read(&table, folder)?,
-                upstreams: upstreams(&table, folder, defaults)?,
+                front: Front::read(&table, folder, &classes)?,
+                upstreams,
+                state: state(&table, file, folder)?,
             })
         })
     }
@@ -98,6 +106,17 @@ fn listen(table: &Table<'_>) -> Result<SocketAddr, Problem> {
     address.map_err(|_| {
         node.wrong(r#"is no address with a port; write it like "127.0.0.1:8080" or "[::1]:8080""#)
     })
+}
+
+fn state(table: &Table<'_>, file: &str, folder: &Path) -> Result<Option<PathBuf>, Problem> {
+    let Some(node) = table.get("state") else {
+        return Ok(None);
+    };
+    let state = folder.join(node.text()?);
+    match state == Path::new(file) {
+        true => Err(node.wrong("is the configuration itself; name a file of its own")),
+        false => Ok(Some(state)),
+    }
 }
 
 fn upstreams(
@@ -129,6 +148,19 @@ fn upstreams(
         return Err(list.wrong("is empty; add an upstream"));
     }
     Ok(upstreams)
+}
+
+/// The classes that callers may be of, each once.
+fn class_names(upstreams: &[Upstream]) -> Vec<&str> {
+    let mut names: Vec<_> = upstreams
+        .iter()
+        .flat_map(|upstream| &upstream.classes)
+        .flat_map(|classes| classes.shares.classes())
+        .filter_map(|(name, _)| name)
+        .collect();
+    names.sort_unstable();
+    names.dedup();
+    names
 }
 
 fn without_paths(node: &Node<'_>) -> Problem {

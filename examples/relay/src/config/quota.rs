@@ -2,9 +2,15 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use tower_relay::policy::{Cost, Quota, Timestamp, TokenBucket, Unit};
+use tower_relay::policy::{
+    Cost, InvalidConfig, Quota, QuotaBuilder, Ramp, RampState, Timestamp, TokenBucket, Unit,
+};
 
-use super::{problem::Problem, reader::Node};
+use super::{
+    problem::Problem,
+    reader::Node,
+    unknown::{ramps, searches},
+};
 
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
@@ -26,6 +32,8 @@ const LIMITS: [(&str, Unit, Duration); 10] = [
     ("tokens_per_day", Unit::TOKENS, DAY),
 ];
 
+const OTHERS: [&str; 6] = ["max_in_flight", "burst", "margin", "learn", "seek", "ramp"];
+
 const BURSTS: [(&str, Unit); 4] = [
     ("requests", Unit::REQUESTS),
     ("input_tokens", Unit::INPUT_TOKENS),
@@ -39,12 +47,55 @@ pub(crate) struct ClassQuota {
     /// Patterns; none for all models that no other quota names.
     pub(crate) models: Vec<String>,
     pub(crate) quota: Quota,
+    /// The quota without its bounds of growth, which go on where they were before a restart.
+    steady: QuotaBuilder,
+    ramps: Vec<(Unit, Ramp)>,
 }
 
 impl ClassQuota {
+    fn new(
+        models: Vec<String>,
+        steady: QuotaBuilder,
+        ramps: Vec<(Unit, Ramp)>,
+    ) -> Result<Self, InvalidConfig> {
+        let all = ramps.iter().cloned();
+        let quota = all.fold(steady.clone(), |quota, (unit, ramp)| quota.ramp(unit, ramp));
+        Ok(Self {
+            quota: quota.build()?,
+            models,
+            steady,
+            ramps,
+        })
+    }
+
+    /// The quota of all models.
+    pub(crate) fn of_all(quota: QuotaBuilder) -> Result<Self, InvalidConfig> {
+        Self::new(Vec::new(), quota, Vec::new())
+    }
+
+    /// The units whose growth is bounded.
+    pub(crate) fn ramped(&self) -> impl Iterator<Item = Unit> {
+        self.ramps.iter().map(|(unit, _)| *unit)
+    }
+
+    /// Goes on with what was used of `unit`, saved so long ago. What was saved over another window
+    /// is not taken.
+    pub(crate) fn resume(&mut self, unit: Unit, state: &RampState, age: Duration) {
+        let mut ramps = self.ramps.clone();
+        for (bounded, ramp) in &mut ramps {
+            if *bounded == unit {
+                *ramp = ramp.clone().resume(state.clone(), age);
+            }
+        }
+        let resumed = Self::new(self.models.clone(), self.steady.clone(), ramps);
+        if let Ok(resumed) = resumed {
+            *self = resumed;
+        }
+    }
+
     pub(super) fn read(node: &Node<'_>) -> Result<Self, Problem> {
         let limits = LIMITS.map(|(name, ..)| name);
-        let known = [&["models"], &limits[..], &["max_in_flight", "burst"]].concat();
+        let known = [&["models"], &limits[..], &OTHERS[..]].concat();
         let table = node.table(&known)?;
 
         let mut models = Vec::new();
@@ -80,14 +131,34 @@ impl ClassQuota {
                 }
             }
         }
-        let quota = quota.build().map_err(|error| match error.field() {
+        if let Some(node) = table.get("margin") {
+            let margin = node.fraction()?;
+            if !(0.0..=0.5).contains(&margin) {
+                return Err(node.wrong("is not from 0 to 0.5 of each limit; 0.01 is usual"));
+            }
+            quota = quota.margin_per_mille((margin * 1e3).round() as u16);
+        }
+        if let Some(node) = table.get("learn") {
+            if node.yes_or_no()? {
+                quota = quota.learn();
+            }
+        }
+        if let Some(node) = table.get("seek") {
+            for (unit, search) in searches(&node)? {
+                quota = quota.seek(unit, search);
+            }
+        }
+        let ramps = table
+            .get("ramp")
+            .map_or(Ok(Vec::new()), |node| ramps(&node))?;
+        let class = Self::new(models, quota, ramps).map_err(|error| match error.field() {
             "quota" => table.wrong("limits nothing; add a limit, such as requests_per_minute"),
             field => table.wrong_in(field, format!("cannot be: {}", error.problem())),
         })?;
 
         // Words that are answered with one: no call of a language model is smaller.
         let smallest = Cost::REQUEST.input_tokens(1).output_tokens(1);
-        let bucket = TokenBucket::new(&quota, Timestamp::ZERO);
+        let bucket = TokenBucket::new(&class.quota, Timestamp::ZERO);
         if let Err(error) = bucket.ready_at(&smallest) {
             let unit = error.unit().name();
             let problem = format!(
@@ -96,7 +167,7 @@ impl ClassQuota {
             );
             return Err(table.wrong(problem));
         }
-        Ok(Self { models, quota })
+        Ok(class)
     }
 }
 

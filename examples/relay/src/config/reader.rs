@@ -103,6 +103,10 @@ impl<'t> Node<'t> {
         number.ok_or_else(|| self.wrong("is no plain number; write it like 0.5"))
     }
 
+    pub(super) const fn is_table(&self) -> bool {
+        matches!(self.value, DeValue::Table(_))
+    }
+
     pub(super) fn yes_or_no(&self) -> Result<bool, Problem> {
         match self.value {
             DeValue::Boolean(is_so) => Ok(*is_so),

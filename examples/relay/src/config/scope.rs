@@ -73,8 +73,9 @@ impl Scope {
     /// The scope as the pool takes it.
     pub(super) fn pooled(&self) -> key_rotation::Scope {
         let mut scope = key_rotation::Scope::new(&*self.name);
-        for ClassQuota { models, quota } in &self.quotas {
-            scope = scope.quota_for(models.iter().map(String::as_str), quota.clone());
+        for class in &self.quotas {
+            let models = class.models.iter().map(String::as_str);
+            scope = scope.quota_for(models, class.quota.clone());
         }
         for key in &self.keys {
             let secret = Source::value(key.secret.expose_secret());

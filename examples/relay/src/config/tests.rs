@@ -3,12 +3,16 @@
 mod front;
 mod keys;
 mod limits;
+mod sharing;
+mod unknown;
 
 use std::{path::Path, time::Duration};
 
 use tower_relay::policy::pool::Strategy;
 
-use super::{Breaker, Concurrency, Config, Front, Http2, Limits, Timeouts, Upstream};
+use super::{
+    Affinity, Breaker, Concurrency, Config, Estimate, Front, Http2, Limits, Timeouts, Upstream,
+};
 
 /// In every place of a configuration where somebody might write one.
 const SECRET: &str = "sk-ant-0123456789";
@@ -64,7 +68,7 @@ fn the_top_of_the_file() {
         (
             format!("lisen = \"127.0.0.1:1\"\n{}", upstream("")),
             "relay.toml:1:1: unknown field `lisen` in the top of the file; use one of listen, \
-             caller_token, unprotected, limits, drain, timeouts, breaker, concurrency, upstream",
+             caller_token, unprotected, limits, drain, state, timeouts, breaker, concurrency, upstream",
         ),
         (
             format!("listen = 8080\n{}", upstream("")),
@@ -108,13 +112,13 @@ fn an_upstream() {
         (
             upstream("pahts = []"),
             "relay.toml:4:1: unknown field `pahts` in upstream; use one of name, provider, \
-             base_url, paths, strategy, max_wait, max_waiting, timeouts, http2, streams_per_connection, breaker, concurrency, scope"
+             base_url, paths, strategy, max_wait, max_waiting, timeouts, http2, streams_per_connection, breaker, concurrency, shares, affinity, estimate, key_breaker, scope"
                 .to_owned(),
         ),
         (
             upstream("SECRET = 1"),
             "relay.toml:4:1: unknown field in upstream; use one of name, provider, base_url, \
-             paths, strategy, max_wait, max_waiting, timeouts, http2, streams_per_connection, breaker, concurrency, scope"
+             paths, strategy, max_wait, max_waiting, timeouts, http2, streams_per_connection, breaker, concurrency, shares, affinity, estimate, key_breaker, scope"
                 .to_owned(),
         ),
         (
@@ -301,6 +305,9 @@ fn the_names_of_the_upstreams_defaults_are_those_of_the_example() {
         "max_waiting = 10_000",
         "http2 = false",
         "streams_per_connection = 100",
+        "affinity = \"session\"",
+        "estimate = true",
+        "key_breaker = true",
     ] {
         assert!(example.contains(field), "{field}");
     }
@@ -316,6 +323,9 @@ fn the_names_of_the_upstreams_defaults_are_those_of_the_example() {
     assert_eq!(upstream.http2.streams, 100);
     assert_eq!(upstream.breaker, Breaker::default());
     assert_eq!(upstream.concurrency, Concurrency::default());
+    assert_eq!(upstream.affinity, Affinity::default());
+    assert_eq!(upstream.estimate, Estimate::default());
+    assert!(upstream.key_breaker && upstream.classes.is_none());
     assert_eq!(Upstream::MAX_WAIT, Duration::from_secs(600));
     assert_eq!(Upstream::MAX_WAITING, 10_000);
 }

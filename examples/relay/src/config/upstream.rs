@@ -8,14 +8,17 @@ use tower_relay::{
 };
 
 use super::{
+    affinity::Affinity,
     base_url::BaseUrl,
     breaker::Breaker,
     concurrency::Concurrency,
+    estimate::Estimate,
     paths::Pattern,
     problem::Problem,
     providers::{BEDROCK, Provider},
     reader::{Node, Table, word},
     scope::{Scope, base_url},
+    shares::Classes,
     timeouts::Timeouts,
 };
 
@@ -44,6 +47,12 @@ pub(crate) struct Upstream {
     pub(crate) http2: Http2,
     pub(crate) breaker: Breaker,
     pub(crate) concurrency: Concurrency,
+    /// First come, first served if there are none.
+    pub(crate) classes: Option<Classes>,
+    pub(crate) affinity: Affinity,
+    pub(crate) estimate: Estimate,
+    /// Whether a key that fails alone rests.
+    pub(crate) key_breaker: bool,
 }
 
 /// Whether HTTP/2 is spoken to a provider.
@@ -112,6 +121,10 @@ impl Upstream {
             "streams_per_connection",
             "breaker",
             "concurrency",
+            "shares",
+            "affinity",
+            "estimate",
+            "key_breaker",
             "scope",
         ])?;
         let name = table.need("name", r#"name = "anthropic""#)?.text()?;
@@ -170,6 +183,22 @@ impl Upstream {
                 Some(node) => Concurrency::read(&node, defaults.concurrency)?,
                 None => defaults.concurrency,
             },
+            classes: match table.get("shares") {
+                Some(node) => Some(Classes::read(&node)?),
+                None => None,
+            },
+            affinity: match table.get("affinity") {
+                Some(node) => Affinity::read(&node)?,
+                None => Affinity::default(),
+            },
+            estimate: match table.get("estimate") {
+                Some(node) => Estimate::read(&node)?,
+                None => Estimate::default(),
+            },
+            key_breaker: match table.get("key_breaker") {
+                Some(node) => node.yes_or_no()?,
+                None => true,
+            },
         };
         // What only the pool knows to be wrong.
         let pool = upstream.pool();
@@ -184,6 +213,12 @@ impl Upstream {
     /// None, once it has been read.
     pub(crate) fn pool(&self) -> Result<KeyPool, InvalidConfig> {
         let mut pool = KeyPool::builder().strategy(self.strategy);
+        if let Some(affinity) = self.affinity.policy() {
+            pool = pool.affinity(affinity);
+        }
+        if !self.key_breaker {
+            pool = pool.no_breaker();
+        }
         for scope in &self.scopes {
             let endpoint = scope.endpoint(&self.base_url)?;
             pool = pool.scope(scope.pooled().attach(endpoint));

@@ -18,7 +18,7 @@ use tower_relay::{
 };
 
 use super::{
-    callers::may_call,
+    callers::{Caller, caller},
     format::Format,
     passing::{Passing, Until},
     record::Record,
@@ -28,7 +28,9 @@ use super::{
 };
 use crate::{
     config::Limits,
-    headers::{add_via, goes_in_circles, remove_callers_own, remove_hop_by_hop, without_key},
+    headers::{
+        CLASS, add_via, goes_in_circles, remove_callers_own, remove_hop_by_hop, without_key,
+    },
     upstream::{Body, Call},
 };
 
@@ -86,7 +88,7 @@ async fn forward(
     until: Until,
 ) -> Result<Response<Body>, Refusal> {
     let limits = &served.front().limits;
-    admit(served, &request)?;
+    let caller = admit(served, &request)?;
     let Some(upstream) = upstream else {
         let path = request.uri().path();
         let message = format!("no upstream serves {path}; {}", served.known());
@@ -94,7 +96,7 @@ async fn forward(
     };
     let (head, body) = request.into_parts();
     let body = whole(&head.headers, body, limits).await?;
-    let call = call(&upstream, head, body, until);
+    let call = call(&upstream, caller, head, body, until);
     match until.limit(upstream.call(call)).await {
         Ok(Ok(response)) if is_key_rejected(&response) => {
             // It is not the caller's credential that was refused, and some providers repeat a part
@@ -109,13 +111,11 @@ async fn forward(
     }
 }
 
-/// Whether a request's head is one that is forwarded.
-fn admit(served: &Served, request: &Request<Incoming>) -> Result<(), Refusal> {
+/// Who calls, if a request's head is one that is forwarded.
+fn admit<'s>(served: &'s Served, request: &Request<Incoming>) -> Result<Caller<'s>, Refusal> {
     let front = served.front();
     let (limits, headers) = (&front.limits, request.headers());
-    if !may_call(&front.tokens, headers, request.uri()) {
-        return Err(unauthorized());
-    }
+    let caller = caller(&front.tokens, headers, request.uri()).ok_or_else(unauthorized)?;
     if request.method() == Method::TRACE {
         // RFC 9110 9.3.8: it is answered with the request, and so with the key in it.
         let message = "the relay forwards no TRACE";
@@ -148,7 +148,7 @@ fn admit(served: &Served, request: &Request<Incoming>) -> Result<(), Refusal> {
                        the relay's own address";
         return Err(Refusal::new(Reason::Loop, message));
     }
-    Ok(())
+    Ok(caller)
 }
 
 fn unauthorized() -> Refusal {
@@ -167,7 +167,8 @@ fn is_key_rejected(response: &Response<Body>) -> bool {
 fn own(served: &Served, request: &Request<Incoming>) -> Response<Body> {
     let path = request.uri().path();
     let refused = |refusal: Refusal| refusal.answer(Format::OpenAi);
-    if path != HEALTH && !may_call(&served.front().tokens, request.headers(), request.uri()) {
+    let caller = caller(&served.front().tokens, request.headers(), request.uri());
+    if path != HEALTH && caller.is_none() {
         return refused(unauthorized());
     }
     let asks = [Method::GET, Method::HEAD].contains(request.method());
@@ -191,7 +192,7 @@ fn own(served: &Served, request: &Request<Incoming>) -> Response<Body> {
 }
 
 /// The request as it is sent, but for where to and with which key.
-fn call(upstream: &Upstream, head: Parts, body: Bytes, until: Until) -> Call {
+fn call(upstream: &Upstream, caller: Caller<'_>, head: Parts, body: Bytes, until: Until) -> Call {
     let config = upstream.config();
     let path = match config.provider.name {
         "gemini" => Some(without_key(&head.uri)),
@@ -201,6 +202,15 @@ fn call(upstream: &Upstream, head: Parts, body: Bytes, until: Until) -> Call {
     let mut call = Request::new(Full::new(body));
     *call.method_mut() = head.method;
     *call.uri_mut() = path.map_or_else(Uri::default, Uri::from);
+    // What the operator says of a token goes before what its bearer says.
+    let class = config.classes.as_ref().and_then(|classes| {
+        let said = head.headers.get(CLASS).map(HeaderValue::as_bytes);
+        let known = caller.class.map(|class| class.name().as_bytes());
+        classes.find(known.or(said)?).cloned()
+    });
+    if let Some(class) = class {
+        call.extensions_mut().insert(class);
+    }
     *call.headers_mut() = head.headers;
     let has_length = call.headers().contains_key(CONTENT_LENGTH);
     remove_callers_own(call.headers_mut());

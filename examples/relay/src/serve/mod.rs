@@ -10,6 +10,7 @@ mod gateway;
 mod logs;
 mod metrics;
 mod passing;
+mod ramps;
 mod record;
 mod refusal;
 mod routes;

@@ -7,7 +7,7 @@ use std::{
 
 use http::Response;
 
-use super::{metrics, status::Status, upstream::Upstream};
+use super::{metrics, ramps::SavedRamp, status::Status, upstream::Upstream};
 use crate::{
     config::{Config, Front, Pattern},
     upstream::Body,
@@ -105,6 +105,12 @@ impl Served {
         Status {
             upstreams: upstreams.map(|upstream| upstream.status()).collect(),
         }
+    }
+
+    /// What was used of all whose growth is bounded.
+    pub(super) fn ramps(&self) -> Vec<SavedRamp> {
+        let upstreams = self.upstreams.iter();
+        upstreams.flat_map(|upstream| upstream.ramps()).collect()
     }
 
     /// All that can be counted, as Prometheus reads it.

@@ -14,6 +14,7 @@ use tower_relay::error::BoxError;
 
 use super::{
     logs::{self, LogFormat},
+    ramps::{self, Saver},
     routes::Routes,
     server,
     watch::Watch,
@@ -57,9 +58,11 @@ impl Plan {
         let watch = Watch::of(options.config.as_deref());
         let configured = match options.config.clone() {
             Some(path) => {
-                let config = Config::load(&path).map_err(|problem| problem.to_string())?;
+                let loaded = Config::load(&path);
+                let mut config = loaded.map_err(|problem| problem.to_string())?;
                 let listen = options.listen.unwrap_or(config.listen);
                 config.front.allows(listen)?;
+                ramps::resume(&mut config)?;
                 Some((path, config))
             }
             None => None,
@@ -99,8 +102,9 @@ impl Plan {
             complain(&introduction(provider, listen));
         }
 
-        let configured = config.listen;
+        let (configured, state) = (config.listen, config.state.clone());
         let routes = Arc::new(Routes::new(config));
+        let saver = state.map(|state| Saver::start(state, Arc::clone(&routes)));
         let reload = || match &path {
             Some(path) => reload(path, configured, listen, &routes),
             None => complain("nothing to reload: there is no configuration"),
@@ -108,6 +112,9 @@ impl Plan {
         let watch = self.watch;
         let served = server::serve(listener, Arc::clone(&routes), &mut signals, watch, reload);
         let is_drained = served.await;
+        if let Some(saver) = saver {
+            saver.end().await;
+        }
         complain(match is_drained {
             true => "stopped",
             false => "stopped, with calls still in flight",

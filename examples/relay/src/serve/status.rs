@@ -7,11 +7,11 @@ use tower_relay::{
     circuit_breaker::CircuitBreakerHandle,
     outcome::Verdict,
     policy::{
-        Timestamp,
+        Learned, RampSnapshot, Timestamp, Unit,
         breaker::State,
         pool::{ClassSnapshot, KeySnapshot, KeyState, ScopeSnapshot, ScopeState, Totals},
     },
-    snapshot::Snapshot,
+    snapshot::{ShareSnapshot, Snapshot},
 };
 
 /// Everything that is served.
@@ -27,6 +27,12 @@ pub(super) struct UpstreamStatus {
     pub(super) base_url: String,
     pub(super) paths: Vec<String>,
     pub(super) queue: QueueStatus,
+    /// Of each class of callers, the others first; none if there are no shares.
+    pub(super) shares: Option<Vec<ShareStatus>>,
+    /// How many sessions are kept at their keys; none if there is no affinity.
+    pub(super) sessions: Option<usize>,
+    /// What answers have taught, by model; none if nothing is estimated.
+    pub(super) learned: Option<BTreeMap<String, LearnedStatus>>,
     /// None if it is not enabled.
     pub(super) concurrency: Option<ConcurrencyStatus>,
     /// None if they are not enabled.
@@ -45,6 +51,23 @@ pub(super) struct QueueStatus {
     completed: u64,
     success_share: Option<f64>,
     mean_latency_ms: Option<f64>,
+}
+
+#[derive(Debug, Serialize)]
+pub(super) struct ShareStatus {
+    class: String,
+    weight: u32,
+    waiting: usize,
+    admitted: u64,
+    refused: u64,
+}
+
+#[derive(Debug, Serialize)]
+pub(super) struct LearnedStatus {
+    /// Real tokens of input for each that was estimated from the request's bytes.
+    input_ratio: f64,
+    /// Of how many kinds of calls, by size, the lengths of answers are known.
+    kinds: usize,
 }
 
 #[derive(Debug, Serialize)]
@@ -85,8 +108,19 @@ struct ClassStatus {
     rests_for_ms: Option<f64>,
     /// Left of each unit that is limited.
     remaining: BTreeMap<String, i64>,
+    /// The rates that are sought, per minute.
+    sought: BTreeMap<String, f64>,
+    /// What each bounded growth allows.
+    ramps: BTreeMap<String, RampStatus>,
     headroom: f64,
     in_flight: usize,
+}
+
+#[derive(Debug, Serialize)]
+struct RampStatus {
+    allowed_per_minute: f64,
+    /// How long it is held there because the provider has refused growth.
+    held_for_ms: Option<f64>,
 }
 
 #[derive(Debug, Serialize)]
@@ -117,6 +151,32 @@ impl From<&Snapshot> for QueueStatus {
             success_share: snapshot.success_share(),
             mean_latency_ms: snapshot.mean_latency().map(millis),
         }
+    }
+}
+
+// === impl ShareStatus ===
+
+impl From<&ShareSnapshot> for ShareStatus {
+    fn from(share: &ShareSnapshot) -> Self {
+        Self {
+            class: share.name().unwrap_or("others").to_owned(),
+            weight: share.weight(),
+            waiting: share.waiting(),
+            admitted: share.admitted(),
+            refused: share.refused(),
+        }
+    }
+}
+
+// === impl LearnedStatus ===
+
+impl LearnedStatus {
+    /// None before the first answer.
+    pub(super) fn new(learned: &Learned) -> Option<Self> {
+        Some(Self {
+            input_ratio: learned.input_ratio()?,
+            kinds: learned.kinds(),
+        })
     }
 }
 
@@ -193,10 +253,29 @@ impl ClassStatus {
             models: class.models().map(str::to_owned).collect(),
             rests_for_ms: rests_until.map(|until| millis(until.since(now))),
             remaining: remaining
-                .map(|(unit, left)| (unit.name().replace(' ', "_"), *left))
+                .map(|(unit, left)| (field(*unit), *left))
+                .collect(),
+            sought: class
+                .sought()
+                .map(|(unit, rate)| (field(unit), rate * 60.0))
+                .collect(),
+            ramps: class
+                .ramps()
+                .iter()
+                .map(|(unit, ramp)| (field(*unit), RampStatus::new(ramp, now)))
                 .collect(),
             headroom: class.headroom(),
             in_flight: class.in_flight(),
+        }
+    }
+}
+
+impl RampStatus {
+    fn new(ramp: &RampSnapshot, now: Timestamp) -> Self {
+        let held_until = ramp.held_until();
+        Self {
+            allowed_per_minute: ramp.allowed() * 60.0,
+            held_for_ms: held_until.map(|until| millis(until.since(now))),
         }
     }
 }
@@ -222,6 +301,11 @@ impl KeyStatus {
             totals: tally(key.totals()),
         }
     }
+}
+
+/// A unit as the name of a field.
+fn field(unit: Unit) -> String {
+    unit.name().replace(' ', "_")
 }
 
 fn tally(totals: &Totals) -> Tally {

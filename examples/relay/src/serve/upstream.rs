@@ -1,5 +1,7 @@
 //! A running upstream: its layers, and what it was configured with.
 
+use std::collections::BTreeMap;
+
 use http::Response;
 use tokio::time::Instant;
 use tower_relay::{
@@ -7,7 +9,10 @@ use tower_relay::{
 };
 
 use super::{
-    status::{BreakerStatus, ConcurrencyStatus, ScopeStatus, UpstreamStatus},
+    ramps::{SavedRamp, in_order},
+    status::{
+        BreakerStatus, ConcurrencyStatus, LearnedStatus, ScopeStatus, ShareStatus, UpstreamStatus,
+    },
     timeouts::{Clockwork, Timed},
 };
 use crate::{
@@ -56,6 +61,14 @@ impl Upstream {
                  the rest is reloaded"
             ));
         }
+        let facts = |config: &config::Upstream| (config.affinity, config.estimate);
+        if facts(&config) != facts(&self.config) {
+            let name = &config.name;
+            complain(&format!(
+                "warning: upstream {name}: another `affinity` or `estimate` takes a restart; the \
+                 rest is reloaded"
+            ));
+        }
         let connecting = |config: &config::Upstream| (config.timeouts.connect, config.http2);
         if connecting(&config) != connecting(&self.config) {
             let name = &config.name;
@@ -65,18 +78,21 @@ impl Upstream {
             ));
         }
         self.clockwork.set(config.timeouts);
+        let config = config::Upstream {
+            affinity: self.config.affinity,
+            estimate: self.config.estimate,
+            breaker: self.config.breaker,
+            concurrency: self.config.concurrency,
+            http2: self.config.http2,
+            timeouts: config::Timeouts {
+                connect: self.config.timeouts.connect,
+                ..config.timeouts
+            },
+            ..config
+        };
         self.stack.reload(&config);
         Self {
-            config: config::Upstream {
-                breaker: self.config.breaker,
-                concurrency: self.config.concurrency,
-                http2: self.config.http2,
-                timeouts: config::Timeouts {
-                    connect: self.config.timeouts.connect,
-                    ..config.timeouts
-                },
-                ..config
-            },
+            config,
             stack: self.stack.clone(),
             clockwork: self.clockwork.clone(),
         }
@@ -88,6 +104,27 @@ impl Upstream {
 
     pub(super) async fn call(&self, call: Call) -> Result<Response<Body>, BoxError> {
         self.stack.call(call).await
+    }
+
+    /// What was used of those of its quotas whose growth is bounded.
+    pub(super) fn ramps(&self) -> Vec<SavedRamp> {
+        let mut saved = Vec::new();
+        for scope in self.stack.keys().scopes() {
+            for class in scope.classes() {
+                for (unit, ramp) in class.ramps() {
+                    let state = ramp.state();
+                    saved.push(SavedRamp {
+                        upstream: self.config.name.clone(),
+                        scope: scope.name().to_owned(),
+                        models: in_order(class.models()),
+                        unit: unit.name().to_owned(),
+                        step: state.step().as_nanos() as u64,
+                        used: state.used().to_vec(),
+                    });
+                }
+            }
+        }
+        saved
     }
 
     /// Tells the recorder of metrics how it is.
@@ -103,6 +140,16 @@ impl Upstream {
         }
     }
 
+    /// What the answers of each model have taught, of those that were asked for.
+    fn learned(&self) -> BTreeMap<String, LearnedStatus> {
+        let models = self.stack.models().into_iter();
+        let learned = models.filter_map(|model| {
+            let learned = self.stack.keys().learned(Some(&model))?;
+            Some((model.to_string(), LearnedStatus::new(&learned)?))
+        });
+        learned.collect()
+    }
+
     pub(super) fn status(&self) -> UpstreamStatus {
         let scopes = self.stack.keys().scopes();
         let now = timestamp(Instant::now());
@@ -112,6 +159,16 @@ impl Upstream {
             base_url: self.config.base_url.to_string(),
             paths: self.config.paths.iter().map(Pattern::to_string).collect(),
             queue: (&self.stack.keys().snapshot()).into(),
+            shares: self.config.classes.as_ref().map(|_| {
+                let shares = self.stack.keys().shares();
+                shares.iter().map(ShareStatus::from).collect()
+            }),
+            sessions: self
+                .config
+                .affinity
+                .policy()
+                .map(|_| self.stack.keys().sessions()),
+            learned: self.config.estimate.policy().map(|_| self.learned()),
             concurrency: self
                 .stack
                 .keys()

@@ -6,6 +6,7 @@
 mod client;
 pub(crate) mod labels;
 mod late;
+mod models;
 pub(crate) mod pretend;
 mod stack;
 

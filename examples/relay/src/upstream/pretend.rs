@@ -6,8 +6,8 @@ use embedded_provider::{Latency, LimitHeaders, Limits, Provider as Embedded};
 use tower_relay::policy::{InvalidConfig, Quota, pool::Strategy};
 
 use crate::config::{
-    BaseUrl, Breaker, ClassQuota, Concurrency, Config, DEFAULT_LISTEN, Front, Http2, Key, Pattern,
-    Provider, Scope, Timeouts, Upstream,
+    Affinity, BaseUrl, Breaker, ClassQuota, Concurrency, Config, DEFAULT_LISTEN, Estimate, Front,
+    Http2, Key, Pattern, Provider, Scope, Timeouts, Upstream,
 };
 use tower_relay::error::BoxError;
 
@@ -83,6 +83,7 @@ fn config(provider: &Embedded, time_scale: u64) -> Result<Config, BoxError> {
         listen: DEFAULT_LISTEN,
         front: Front::default(),
         upstreams: upstreams.collect::<Result<_, _>>()?,
+        state: None,
     })
 }
 
@@ -102,16 +103,20 @@ fn upstream(account: &Account, provider: &Embedded, time_scale: u64) -> Result<U
         http2: Http2::default(),
         breaker: Breaker::default(),
         concurrency: Concurrency::default(),
+        classes: None,
+        affinity: Affinity::default(),
+        estimate: Estimate::default(),
+        key_breaker: true,
     })
 }
 
 fn scope(name: &str, aliases: &[&str], time_scale: u64) -> Result<Scope, InvalidConfig> {
-    let quota = Quota::builder()
-        .requests_per_minute(REQUESTS * time_scale)
-        .input_tokens_per_minute(INPUT_TOKENS * time_scale)
-        .output_tokens_per_minute(OUTPUT_TOKENS * time_scale)
-        .build()?;
-    let models = Vec::new();
+    let quota = ClassQuota::of_all(
+        Quota::builder()
+            .requests_per_minute(REQUESTS * time_scale)
+            .input_tokens_per_minute(INPUT_TOKENS * time_scale)
+            .output_tokens_per_minute(OUTPUT_TOKENS * time_scale),
+    )?;
     let keys = aliases.iter().map(|alias| Key {
         alias: (*alias).to_owned(),
         weight: 1,
@@ -123,7 +128,7 @@ fn scope(name: &str, aliases: &[&str], time_scale: u64) -> Result<Scope, Invalid
         base_url: None,
         headers: Default::default(),
         keys: keys.collect(),
-        quotas: vec![ClassQuota { models, quota }],
+        quotas: vec![quota],
     })
 }
 

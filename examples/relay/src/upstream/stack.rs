@@ -17,13 +17,13 @@ use tower_relay::{
     call::{self, Facts, FactsLayer, ReadFacts, RequestLayer},
     circuit_breaker::{KeyedCircuitBreakerHandle, KeyedCircuitBreakerLayer},
     error::{BoxError, Rejected},
-    http::{Reported, classify_error, classify_head},
+    http::{Class, Reported, classify_error, classify_head},
     key_rotation::{KeyPool, KeyRotationHandle, KeyRotationLayer},
     metrics::waits,
     observe::ObserveLayer,
     outcome::{Idempotency, Outcome, Verdict},
     policy::{
-        Cost, RetryPolicy,
+        Cost, RetryPolicy, Shares,
         limit::{Aimd, SizedVegas},
         pool::KeyState,
     },
@@ -31,7 +31,7 @@ use tower_relay::{
     retry::{RetryHandle, RetryLayer},
 };
 
-use super::labels;
+use super::{labels, models::Models};
 use crate::{
     config::{self, Algorithm},
     headers::fit_credential,
@@ -52,6 +52,7 @@ pub(crate) struct Stack {
     breakers: KeyedCircuitBreakerHandle<Option<Authority>>,
     /// Whether its scopes are at several hosts.
     is_spread: Arc<AtomicBool>,
+    models: Models,
     _second_chances: Arc<SecondChances>,
 }
 
@@ -95,6 +96,7 @@ impl Stack {
             .classify(outcome)
             .noted();
         let retries = retry.handle();
+        let models = Models::default();
         // Models that a reload names are told apart after a restart.
         let observe = ObserveLayer::of(&profile)
             .operation(labels::operation(config))
@@ -103,7 +105,11 @@ impl Stack {
             .noted();
         let layers = ServiceBuilder::new()
             .layer(FactsLayer::new(JsonAlone(
-                profile.facts().idempotency(idempotency),
+                models.clone(),
+                profile
+                    .facts()
+                    .idempotency(idempotency)
+                    .affinity(config.affinity.facts()),
             )))
             .layer(observe)
             .layer(retry)
@@ -126,14 +132,28 @@ impl Stack {
             retries,
             breakers,
             is_spread,
+            models,
         }
     }
 
-    /// Scopes and keys as `config` has them; what is known of those that stay is kept. The rest is
-    /// as it was.
+    /// Scopes, keys and shares as `config` has them; what is known of those that stay is kept. The
+    /// rest is as it was.
     pub(crate) fn reload(&self, config: &config::Upstream) {
         self.is_spread.store(hosts(config).len() > 1, Relaxed);
+        let shares = config.classes.as_ref().map(|classes| &classes.shares);
+        match shares {
+            // New ones forget who was served how much.
+            Some(shares) if !self.has_shares(shares) => self.keys.set_shares(shares),
+            None => self.keys.remove_shares(),
+            Some(_) => {}
+        }
         self.keys.reload(pool(config));
+    }
+
+    fn has_shares(&self, shares: &Shares) -> bool {
+        let present = self.keys.shares();
+        let present = present.iter().map(|share| (share.name(), share.weight()));
+        present.eq(shares.classes())
     }
 
     pub(crate) async fn call(&self, call: Call) -> Result<Response<Body>, BoxError> {
@@ -148,6 +168,11 @@ impl Stack {
         &self.retries
     }
 
+    /// The models that were asked for, the first few.
+    pub(crate) fn models(&self) -> Vec<Arc<str>> {
+        self.models.names()
+    }
+
     pub(crate) const fn breakers(&self) -> &KeyedCircuitBreakerHandle<Option<Authority>> {
         &self.breakers
     }
@@ -156,7 +181,13 @@ impl Stack {
 /// Keys, their quotas and, unless it is off, a limit that learns, all in one queue: tokens that were
 /// taken before a call waits for a place would be spent too fast when the places come free.
 fn rotation(config: &config::Upstream) -> KeyRotationLayer {
-    let rotation = KeyRotationLayer::new(pool(config));
+    let mut rotation = KeyRotationLayer::new(pool(config));
+    if let Some(classes) = &config.classes {
+        rotation = rotation.shares(classes.shares.clone());
+    }
+    if let Some(estimator) = config.estimate.policy() {
+        rotation = rotation.estimate(estimator);
+    }
     let concurrency = config.concurrency;
     if !concurrency.is_enabled() {
         return rotation;
@@ -279,8 +310,8 @@ fn refused_is_final<B>(result: Result<&Response<B>, &BoxError>, longest: Duratio
 
 /// The facts of JSON requests. What else is forwarded, such as the upload of a file, costs no
 /// tokens however large it is; whether it may be repeated is for its method and headers to say.
-#[derive(Clone, Copy, Debug)]
-struct JsonAlone(JsonFacts);
+#[derive(Clone, Debug)]
+struct JsonAlone(Models, JsonFacts);
 
 impl ReadFacts<Call> for JsonAlone {
     fn read(&self, call: &Call) -> Facts {
@@ -288,8 +319,20 @@ impl ReadFacts<Call> for JsonAlone {
         let kind = kind.and_then(|kind| kind.to_str().ok()).unwrap_or_default();
         let kind = kind.split(';').next().unwrap_or_default().trim();
         match kind.eq_ignore_ascii_case("application/json") {
-            true => self.0.read(call),
-            false => Facts::new(Cost::REQUEST),
+            true => {
+                let facts = self.1.read(call);
+                if let Some(model) = facts.model_name() {
+                    self.0.note(model);
+                }
+                facts
+            }
+            false => {
+                let facts = Facts::new(Cost::REQUEST);
+                match call.extensions().get::<Class>() {
+                    Some(class) => facts.class(class.name()),
+                    None => facts,
+                }
+            }
         }
     }
 }

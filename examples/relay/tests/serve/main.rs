@@ -22,5 +22,7 @@ mod refusals;
 mod relay;
 mod reloads;
 mod rotation;
+mod settings;
 mod streams;
 mod timeouts;
+mod unknown;

@@ -22,7 +22,8 @@ fn callers_tokens() {
         ),
         (
             "caller_token = { valeu = \"SECRET\" }",
-            "relay.toml:1:18: unknown field `valeu` in caller_token; use one of env, file, value",
+            "relay.toml:1:18: unknown field `valeu` in caller_token; use one of env, file, value, \
+             class",
         ),
         (
             "caller_token = [{ value = \"SECRET\" }, {}]",

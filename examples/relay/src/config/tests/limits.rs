@@ -31,7 +31,7 @@ fn a_quota() {
              of models, requests_per_second, requests_per_minute, requests_per_hour, \
              requests_per_day, input_tokens_per_minute, input_tokens_per_day, \
              output_tokens_per_minute, output_tokens_per_day, tokens_per_minute, tokens_per_day, \
-             max_in_flight, burst",
+             max_in_flight, burst, margin, learn, seek, ramp",
         ),
         (
             "requests_per_minute = 0",
