@@ -3,10 +3,14 @@
 use http::Response;
 use tokio::time::Instant;
 use tower_relay::{
-    error::BoxError, outcome::Idempotency, policy::RetryPolicy, protocol::timestamp,
+    error::BoxError,
+    outcome::{Idempotency, Verdict},
+    policy::RetryPolicy,
+    protocol::timestamp,
 };
 
 use super::{
+    history::Reading,
     status::{BreakerStatus, ConcurrencyStatus, ScopeStatus, UpstreamStatus},
     timeouts::{Clockwork, Timed},
 };
@@ -101,6 +105,37 @@ impl Upstream {
                 breaker.publish(&labels::of_host(&labels, &host));
             }
         }
+    }
+
+    /// What has been counted so far, and how it is.
+    pub(super) fn reading(&self) -> Reading {
+        let keys = self.stack.keys();
+        let queue = keys.snapshot();
+        let mut reading = Reading {
+            refused_here: queue.refused(),
+            waiting: queue.waiting() as u64,
+            in_flight: queue.active(),
+            limit: keys.concurrency().map(|limit| limit.get() as u64),
+            ..Reading::default()
+        };
+        for scope in keys.scopes() {
+            for verdict in Verdict::ALL {
+                let count = scope.totals().get(*verdict);
+                match verdict {
+                    Verdict::Success => reading.answered += count,
+                    Verdict::Throttled
+                    | Verdict::Exhausted
+                    | Verdict::RampLimit
+                    | Verdict::KeyRejected
+                    | Verdict::ModelDenied
+                    | Verdict::Region => reading.refused_upstream += count,
+                    Verdict::RefusedLocally => reading.refused_here += count,
+                    Verdict::Cancelled => {}
+                    _ => reading.failed += count,
+                }
+            }
+        }
+        reading
     }
 
     pub(super) fn status(&self) -> UpstreamStatus {
