@@ -118,6 +118,10 @@ impl Upstream {
             limit: keys.concurrency().map(|limit| limit.get() as u64),
             ..Reading::default()
         };
+        for host in hosts(&self.config) {
+            let breaker = self.stack.breakers().get(&Some(host));
+            reading.refused_here += breaker.map_or(0, |breaker| breaker.refused());
+        }
         for scope in keys.scopes() {
             for verdict in Verdict::ALL {
                 let count = scope.totals().get(*verdict);
@@ -129,8 +133,7 @@ impl Upstream {
                     | Verdict::KeyRejected
                     | Verdict::ModelDenied
                     | Verdict::Region => reading.refused_upstream += count,
-                    Verdict::RefusedLocally => reading.refused_here += count,
-                    Verdict::Cancelled => {}
+                    Verdict::Cancelled | Verdict::RefusedLocally => {}
                     _ => reading.failed += count,
                 }
             }
