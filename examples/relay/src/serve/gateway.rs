@@ -20,6 +20,7 @@ use tower_relay::{
 use super::{
     callers::{Caller, caller},
     format::Format,
+    page,
     passing::{Passing, Until},
     record::Record,
     refusal::{Reason, Refusal, json_response},
@@ -42,13 +43,15 @@ const DRAINED: u64 = 4;
 const OWN: &str = "/-/";
 /// Asked by those who have no token: whether it runs is no secret.
 const HEALTH: &str = "/-/health";
+/// Read by those who have no token yet: it asks for one.
+const PAGE: &str = OWN;
 
 pub(super) async fn answer(routes: &Routes, request: Request<Incoming>) -> Response<Passing> {
     let until = Until::from_now();
     let served = routes.now();
     let path = request.uri().path();
     if path.starts_with(OWN) {
-        return own(&served, &request).map(Passing::from);
+        return own(routes, &served, &request).map(Passing::from);
     }
     let upstream = served.find(path);
     let format = match &upstream {
@@ -164,16 +167,17 @@ fn is_key_rejected(response: &Response<Body>) -> bool {
         || known.is_some_and(|known| known.verdict() == Verdict::KeyRejected)
 }
 
-fn own(served: &Served, request: &Request<Incoming>) -> Response<Body> {
+fn own(routes: &Routes, served: &Served, request: &Request<Incoming>) -> Response<Body> {
     let path = request.uri().path();
     let refused = |refusal: Refusal| refusal.answer(Format::OpenAi);
+    let is_open = [HEALTH, PAGE].contains(&path);
     let caller = caller(&served.front().tokens, request.headers(), request.uri());
-    if path != HEALTH && caller.is_none() {
+    if !is_open && caller.is_none() {
         return refused(unauthorized());
     }
     let asks = [Method::GET, Method::HEAD].contains(request.method());
     match path {
-        HEALTH | "/-/status" | "/-/metrics" if !asks => {
+        HEALTH | PAGE | "/-/status" | "/-/history" | "/-/metrics" if !asks => {
             let message = format!("{path} is only read");
             let mut response = refused(Refusal::new(Reason::NotAllowed, message));
             let allowed = HeaderValue::from_static("GET, HEAD");
@@ -182,13 +186,22 @@ fn own(served: &Served, request: &Request<Incoming>) -> Response<Body> {
         }
         HEALTH => json_response(&json!({ "status": "ok" })),
         "/-/status" => json_response(&served.status()),
+        "/-/history" => json_response(&routes.history().after(cursor(request.uri()))),
         "/-/metrics" => served.metrics(),
+        PAGE => page::answer(),
         _ => {
-            let message =
-                format!("the relay has no {path}; it has /-/health, /-/status and /-/metrics");
+            let message = format!(
+                "the relay has no {path}; it has /-/, /-/health, /-/status, /-/history and /-/metrics"
+            );
             refused(Refusal::new(Reason::NotFound, message))
         }
     }
+}
+
+/// What was given as `?after=`.
+fn cursor(uri: &Uri) -> Option<&str> {
+    let mut fields = uri.query()?.split('&');
+    fields.find_map(|field| field.strip_prefix("after="))
 }
 
 /// The request as it is sent, but for where to and with which key.

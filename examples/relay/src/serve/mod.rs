@@ -7,8 +7,10 @@
 mod callers;
 mod format;
 mod gateway;
+mod history;
 mod logs;
 mod metrics;
+mod page;
 mod passing;
 mod ramps;
 mod record;

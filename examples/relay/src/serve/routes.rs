@@ -6,8 +6,11 @@ use std::{
 };
 
 use http::Response;
+use tokio::time::Instant;
 
-use super::{metrics, ramps::SavedRamp, status::Status, upstream::Upstream};
+use super::{
+    history::History, metrics, page, ramps::SavedRamp, status::Status, upstream::Upstream,
+};
 use crate::{
     config::{Config, Front, Pattern},
     upstream::Body,
@@ -16,6 +19,7 @@ use crate::{
 /// What is served now; a reload puts others in its place.
 pub(super) struct Routes {
     served: RwLock<Arc<Served>>,
+    history: History,
 }
 
 /// What a configuration has made of the relay.
@@ -35,6 +39,7 @@ impl Routes {
         };
         Self {
             served: RwLock::new(Arc::new(served)),
+            history: History::new(page::random()),
         }
     }
 
@@ -57,6 +62,19 @@ impl Routes {
             upstreams: upstreams.collect(),
         };
         *self.served.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(served);
+    }
+
+    /// Remembers how it is; to be called once every [`EVERY`](super::history::EVERY).
+    pub(super) fn sample(&self) {
+        let served = self.now();
+        let upstreams = served.upstreams.iter();
+        let readings =
+            upstreams.map(|upstream| (upstream.config().name.clone(), upstream.reading()));
+        self.history.take(Instant::now(), readings.collect());
+    }
+
+    pub(super) const fn history(&self) -> &History {
+        &self.history
     }
 
     pub(super) fn now(&self) -> Arc<Served> {

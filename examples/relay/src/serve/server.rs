@@ -16,9 +16,12 @@ use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::{conn::auto, graceful::GracefulShutdown},
 };
-use tokio::net::{TcpListener, TcpStream};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    time::{MissedTickBehavior, interval},
+};
 
-use super::{gateway, routes::Routes, watch::Watch};
+use super::{gateway, history, routes::Routes, watch::Watch};
 use crate::{
     config::Limits,
     signals::{Signals, Told},
@@ -46,12 +49,15 @@ pub(super) async fn serve(
 ) -> bool {
     let connections = GracefulShutdown::new();
     let open = Arc::new(());
+    let mut seconds = interval(history::EVERY);
+    seconds.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tokio::select! {
             accepted = listener.accept() => match accepted {
                 Ok((stream, _)) => connect(stream, &routes, &connections, &open),
                 Err(error) => pause_for(&error).await,
             },
+            _ = seconds.tick() => routes.sample(),
             () = watch.changed() => reload(),
             told = signals.next() => match told {
                 Told::Reload => {

@@ -5,10 +5,14 @@ use std::collections::BTreeMap;
 use http::Response;
 use tokio::time::Instant;
 use tower_relay::{
-    error::BoxError, outcome::Idempotency, policy::RetryPolicy, protocol::timestamp,
+    error::BoxError,
+    outcome::{Idempotency, Verdict},
+    policy::RetryPolicy,
+    protocol::timestamp,
 };
 
 use super::{
+    history::Reading,
     ramps::{SavedRamp, in_order},
     status::{
         BreakerStatus, ConcurrencyStatus, LearnedStatus, ScopeStatus, ShareStatus, UpstreamStatus,
@@ -148,6 +152,40 @@ impl Upstream {
             Some((model.to_string(), LearnedStatus::new(&learned)?))
         });
         learned.collect()
+    }
+
+    /// What has been counted so far, and how it is.
+    pub(super) fn reading(&self) -> Reading {
+        let keys = self.stack.keys();
+        let queue = keys.snapshot();
+        let mut reading = Reading {
+            refused_here: queue.refused(),
+            waiting: queue.waiting() as u64,
+            in_flight: queue.active(),
+            limit: keys.concurrency().map(|limit| limit.get() as u64),
+            ..Reading::default()
+        };
+        for host in hosts(&self.config) {
+            let breaker = self.stack.breakers().get(&Some(host));
+            reading.refused_here += breaker.map_or(0, |breaker| breaker.refused());
+        }
+        for scope in keys.scopes() {
+            for verdict in Verdict::ALL {
+                let count = scope.totals().get(*verdict);
+                match verdict {
+                    Verdict::Success => reading.answered += count,
+                    Verdict::Throttled
+                    | Verdict::Exhausted
+                    | Verdict::RampLimit
+                    | Verdict::KeyRejected
+                    | Verdict::ModelDenied
+                    | Verdict::Region => reading.refused_upstream += count,
+                    Verdict::Cancelled | Verdict::RefusedLocally => {}
+                    _ => reading.failed += count,
+                }
+            }
+        }
+        reading
     }
 
     pub(super) fn status(&self) -> UpstreamStatus {

@@ -61,7 +61,13 @@ async fn without_a_token_only_health_is_told() {
     let echo = Echo::start().await;
     let (relay, _file) = with_tokens(&echo, "openai").await;
     assert_eq!(get(relay.at("/-/health")).await.status, StatusCode::OK);
-    for path in ["/-/status", "/-/nothing", "/v1/x"] {
+    for path in [
+        "/-/status",
+        "/-/history",
+        "/-/metrics",
+        "/-/nothing",
+        "/v1/x",
+    ] {
         let answer = get(relay.at(path)).await;
         assert_eq!(answer.status, StatusCode::UNAUTHORIZED, "{path}");
         assert_eq!(answer.json()["error"]["code"], "invalid_api_key");

@@ -18,6 +18,7 @@ mod lifecycle;
 mod metrics;
 mod mistakes;
 mod own;
+mod page;
 mod refusals;
 mod relay;
 mod reloads;

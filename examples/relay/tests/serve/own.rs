@@ -33,7 +33,8 @@ async fn health_is_ok_and_is_only_read() {
     assert_eq!(kind, "not_found");
     assert_eq!(
         message,
-        "the relay has no /-/nothing; it has /-/health, /-/status and /-/metrics"
+        "the relay has no /-/nothing; it has /-/, /-/health, /-/status, /-/history and \
+         /-/metrics"
     );
 }
 
