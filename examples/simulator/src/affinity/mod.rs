@@ -61,7 +61,10 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Vec<String>, Box<dyn std::err
         .collect();
     let runs = on_all_cores(&jobs, |(row, seed)| {
         let run = |is_affine| run::run(row, *seed, arguments.minutes, is_affine);
-        Figures::new(row, &run(true), &run(false))
+        let twin = row
+            .twin()
+            .map(|twin| run::run(&twin, *seed, arguments.minutes, true));
+        Figures::new(row, &run(true), &run(false), twin.as_ref())
     });
     let verdicts: Vec<_> = rows
         .iter()

@@ -44,7 +44,7 @@ pub(super) fn table(verdicts: &[Verdict]) -> Table {
             format!("{:.3}", verdict.most(|run| run.largest)),
             share(|run| run.used),
             format!("{:.3}", verdict.least(|run| run.used)),
-            format!("{:.1}", verdict.mean(|run| run.moved as f64)),
+            moved(verdict),
             share(|run| run.cached),
             share(|run| run.cached_without),
             waits.join(", "),
@@ -58,6 +58,18 @@ pub(super) fn table(verdicts: &[Verdict]) -> Table {
         ]);
     }
     table
+}
+
+/// Sessions that moved, and how many moved without the removal.
+fn moved(verdict: &Verdict) -> String {
+    let moved = verdict.mean(|run| run.moved as f64);
+    match verdict.row.twin() {
+        None => format!("{moved:.1}"),
+        Some(_) => format!(
+            "{moved:.1} for {:.1}",
+            moved - verdict.mean(Figures::moved_more)
+        ),
+    }
 }
 
 /// Puts the table between the marks of the document at `path`, at its end if it has none.

@@ -35,6 +35,15 @@ impl Row {
         self.scopes * self.keys <= 25
     }
 
+    /// The same row without the removal.
+    pub(super) fn twin(&self) -> Option<Self> {
+        let is_removal = self.event == Event::KeyRemoved;
+        is_removal.then_some(Self {
+            event: Event::Nothing,
+            ..*self
+        })
+    }
+
     pub(super) fn name(&self) -> String {
         let Self { scopes, keys, .. } = self;
         let pressure = match self.pressure {

@@ -70,7 +70,33 @@ impl Pool {
         let session = self.sticky.as_mut()?.sessions.get_mut(number);
         session.settled = session.settled.max(now + DWELL);
         session.key = Some(key);
+        if known.key != Some(key) {
+            let load = known.load.at(turn);
+            if let Some(left) = known.key.filter(|&key| self.is_key_of(key, lane)) {
+                self.unload_key(left, load, turn);
+            }
+            self.load_key(key, load, turn);
+        }
         Some(key)
+    }
+
+    /// A session brings its load with it, so that the next one sees it and goes elsewhere.
+    pub(super) fn load_key(&mut self, key: u32, load: u64, turn: u64) {
+        let key = &mut self.keys[key as usize];
+        key.load.add(load, turn);
+        self.scopes[key.scope as usize].load.add(load, turn);
+    }
+
+    /// And takes it away.
+    pub(super) fn unload_key(&mut self, key: u32, load: u64, turn: u64) {
+        let key = &mut self.keys[key as usize];
+        key.load.sub(load, turn);
+        self.scopes[key.scope as usize].load.sub(load, turn);
+    }
+
+    /// Numbers of keys are used again.
+    pub(super) fn is_key_of(&self, key: u32, lane: u32) -> bool {
+        self.keys[key as usize].scope == self.lanes[lane as usize].scope
     }
 
     fn is_key_loaded(&self, key: u32, view: usize, turn: u64) -> bool {

@@ -204,18 +204,25 @@ impl Pool {
         let turn = turn(now);
         let added = self.load_there(number, to, ask, now);
         let session = self.session_mut(number);
-        let (from, load) = (session.at, session.load.at(turn));
+        let (from, load, left) = (session.at, session.load.at(turn), session.key);
         if from == session.home {
-            session.home_key = session.key;
+            session.home_key = left;
         }
         session.at = to;
         session.key = session.home_key.filter(|_| to == session.home);
+        let came = session.key;
         session.load.sub(load, turn);
         session.load.add(added, turn);
         if self.is_current(from) {
             self.add_load(from.lane, load, now, Sign::Less);
+            if let Some(left) = left.filter(|&key| self.is_key_of(key, from.lane)) {
+                self.unload_key(left, load, turn);
+            }
         }
         self.add_load(to.lane, added, now, Sign::More);
+        if let Some(came) = came.filter(|&key| self.is_key_of(key, to.lane)) {
+            self.load_key(came, added, turn);
+        }
     }
 
     /// Sends a session's calls elsewhere for good.
@@ -349,7 +356,7 @@ impl Pool {
     }
 
     /// For how long a call waits for a lane.
-    pub(super) fn patience(&self, lane: u32, cost: &Cost) -> Duration {
+    pub(in crate::policy::pool) fn patience(&self, lane: u32, cost: &Cost) -> Duration {
         let own = self.sticky.as_ref().map_or(0, |sticky| {
             let patience = sticky.config.patience_nanos();
             let line = LEAST_LINE.saturating_mul(self.time_on(lane, cost));
