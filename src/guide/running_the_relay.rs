@@ -35,6 +35,7 @@
 //! | what | how |
 //! |---|---|
 //! | is it up? | `GET /-/health` |
+//! | all of it at a glance, and charts of the last ten minutes | `/-/` in a browser |
 //! | which key is out, and why; what waits; what is in flight | `GET /-/status` |
 //! | figures over time | `GET /-/metrics`, for Prometheus; names in [observability](crate::guide::observability) |
 //! | changes of keys, scopes and breakers | its log, at `info`; `RUST_LOG=relay=debug` adds a line for each request |
