@@ -9,7 +9,8 @@
 //! One process knows all it sends. Several in front of the same accounts know of each other only by what the
 //! provider's headers show, where it shows anything: run one for each set of accounts. Where there have to be
 //! several, split the quota among them in their configurations. A restart loses what was learned (books,
-//! limits, the health of keys), which headers and a few answers bring back; a reload keeps it.
+//! limits, lengths of answers, the health of keys), which headers and a few answers bring back, but not what was
+//! used under a `ramp`, which is saved in a file (`state`). A reload keeps all.
 //!
 //! # Before it starts
 //!
@@ -18,13 +19,23 @@
 //! - *Who may call.* It listens on this machine alone. Beyond it, set `caller_token`: whoever reaches it spends
 //!   your keys. There is no TLS towards callers; put a proxy in front that does not buffer.
 //! - *A mistake* in the configuration is one line with its place and what to do, and exit code 2.
-//! - *Quotas* as the provider's console shows them. What is not written is not limited.
+//! - *Quotas* as the provider's console shows them. What is not written is not limited, unless it is learned.
+//!
+//! What the chapter on [quotas](crate::guide::whole_quota) is about are settings:
+//!
+//! | setting | of | by default |
+//! |---|---|---|
+//! | `estimate` | an upstream | on |
+//! | `shares`; a call says its class in `x-relay-class`, or its `caller_token` has one | an upstream | first come, first served |
+//! | `affinity` | an upstream | for calls that name a session |
+//! | `learn`, `seek`, `ramp`, `margin` | a scope's quota | none |
 //!
 //! # While it runs
 //!
 //! | what | how |
 //! |---|---|
 //! | is it up? | `GET /-/health` |
+//! | all of it at a glance, and charts of the last ten minutes | `/-/` in a browser |
 //! | which key is out, and why; what waits; what is in flight | `GET /-/status` |
 //! | figures over time | `GET /-/metrics`, for Prometheus; names in [observability](crate::guide::observability) |
 //! | changes of keys, scopes and breakers | its log, at `info`; `RUST_LOG=relay=debug` adds a line for each request |
