@@ -138,10 +138,9 @@ impl ClassQuota {
             }
             quota = quota.margin_per_mille((margin * 1e3).round() as u16);
         }
-        if let Some(node) = table.get("learn") {
-            if node.yes_or_no()? {
-                quota = quota.learn();
-            }
+        let learn = table.get("learn").map(|node| node.yes_or_no());
+        if learn.transpose()? == Some(true) {
+            quota = quota.learn();
         }
         if let Some(node) = table.get("seek") {
             for (unit, search) in searches(&node)? {

@@ -288,6 +288,16 @@ fn what_is_left_out_has_its_default() {
 }
 
 #[test]
+fn the_example_is_right_as_a_whole() {
+    // But for what is in nobody's environment.
+    let example = include_str!("../../relay.example.toml").replace("env = ", "value = ");
+    let config = parse(&example).expect("it is right");
+    let classes = config.upstreams[0].classes.as_ref().expect("there are");
+    assert_eq!(classes.shares.classes().count(), 3);
+    assert_eq!(config.upstreams[0].scopes[0].quotas[2].ramped().count(), 1);
+}
+
+#[test]
 fn a_missing_file_is_a_problem_of_its_own() {
     let problem = Config::load(Path::new("no/such.toml")).expect_err("there is none");
     assert_eq!(

@@ -178,7 +178,8 @@ async fn save(path: PathBuf, ramps: Vec<SavedRamp>, was_well: bool) -> bool {
 /// Whole or not at all, whenever the process or the machine stops.
 fn write(path: &Path, saved: &Saved) -> io::Result<()> {
     let mut beside = path.as_os_str().to_owned();
-    beside.push(".new");
+    // Another relay may end while this one begins.
+    beside.push(format!(".{}", std::process::id()));
     let mut file = File::create(&beside)?;
     file.write_all(&serde_json::to_vec(saved)?)?;
     file.sync_all()?;

@@ -104,9 +104,11 @@ impl Plan {
 
         let (configured, state) = (config.listen, config.state.clone());
         let routes = Arc::new(Routes::new(config));
-        let saver = state.map(|state| Saver::start(state, Arc::clone(&routes)));
+        let saver = state
+            .clone()
+            .map(|state| Saver::start(state, Arc::clone(&routes)));
         let reload = || match &path {
-            Some(path) => reload(path, configured, listen, &routes),
+            Some(path) => reload(path, &state, configured, listen, &routes),
             None => complain("nothing to reload: there is no configuration"),
         };
         let watch = self.watch;
@@ -133,10 +135,25 @@ async fn bind(listen: SocketAddr) -> Result<(TcpListener, SocketAddr), BoxError>
     bound.map_err(|error| format!("cannot listen on {listen}: {error}; use --listen").into())
 }
 
-/// `configured` is where to listen by the old configuration, `listen` where the relay does.
-fn reload(path: &Path, configured: SocketAddr, listen: SocketAddr, routes: &Routes) {
+/// `state` is where the relay keeps it, `configured` where to listen by the old configuration, `listen`
+/// where the relay does.
+fn reload(
+    path: &Path,
+    state: &Option<PathBuf>,
+    configured: SocketAddr,
+    listen: SocketAddr,
+    routes: &Routes,
+) {
     let config = Config::load(path).map_err(|problem| problem.to_string());
     let config = config.and_then(|config| config.front.allows(listen).map(|()| config));
+    let config = config.and_then(|mut config| {
+        if config.state != *state {
+            complain("warning: a new `state` takes a restart; the rest is reloaded");
+            config.state.clone_from(state);
+        }
+        // For ramps that are new; those that stay know more.
+        ramps::resume(&mut config).map(|()| config)
+    });
     let config = match config {
         Ok(config) => config,
         Err(problem) => {

@@ -105,7 +105,7 @@ impl Stack {
             .noted();
         let layers = ServiceBuilder::new()
             .layer(FactsLayer::new(JsonAlone(
-                models.clone(),
+                config.estimate.policy().is_some().then(|| models.clone()),
                 profile
                     .facts()
                     .idempotency(idempotency)
@@ -311,7 +311,7 @@ fn refused_is_final<B>(result: Result<&Response<B>, &BoxError>, longest: Duratio
 /// The facts of JSON requests. What else is forwarded, such as the upload of a file, costs no
 /// tokens however large it is; whether it may be repeated is for its method and headers to say.
 #[derive(Clone, Debug)]
-struct JsonAlone(Models, JsonFacts);
+struct JsonAlone(Option<Models>, JsonFacts);
 
 impl ReadFacts<Call> for JsonAlone {
     fn read(&self, call: &Call) -> Facts {
@@ -321,8 +321,8 @@ impl ReadFacts<Call> for JsonAlone {
         match kind.eq_ignore_ascii_case("application/json") {
             true => {
                 let facts = self.1.read(call);
-                if let Some(model) = facts.model_name() {
-                    self.0.note(model);
+                if let (Some(models), Some(model)) = (&self.0, facts.model_name()) {
+                    models.note(model);
                 }
                 facts
             }

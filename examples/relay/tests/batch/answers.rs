@@ -22,6 +22,31 @@ async fn an_answer_is_a_line_of_openais_shape() {
     );
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_class_is_said_to_a_relay_behind_it() {
+    let upstream = Scripted::start(|_| ok()).await;
+    let folder = Folder::new();
+    folder.write("relay.toml", config(&upstream.url, ""));
+    folder.write("in.jsonl", lines(2));
+    folder.run(&["--class", "batch"]).ends(0, "2 of 2");
+    let asked = upstream.asked();
+    assert_eq!(asked.len(), 2);
+    assert!(
+        asked
+            .iter()
+            .all(|asked| asked.headers["x-relay-class"] == "batch")
+    );
+
+    let output = folder.command(&["in.jsonl", "--class", "of two"]).output();
+    let output = output.expect("the program was built for this test");
+    assert_eq!(output.status.code(), Some(2));
+    let complaint = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        complaint.contains("it fits no header; use visible ASCII"),
+        "{complaint}"
+    );
+}
+
 /// The first answer takes longest.
 async fn slow_first() -> (Scripted, Folder) {
     let upstream = Scripted::start(|asked| match asked.body.contains("doc-1\"") {

@@ -121,6 +121,32 @@ async fn scopes(relay: &Relay) -> Value {
 const BAD_KEY: &str = r#"{"error":{"code":400,"message":"API key not valid. Please pass a valid API key.","status":"INVALID_ARGUMENT","details":[{"@type":"type.googleapis.com/google.rpc.ErrorInfo","reason":"API_KEY_INVALID","domain":"googleapis.com"}]}}"#;
 
 #[tokio::test]
+async fn a_key_that_fails_alone_rests_unless_its_breaker_is_off() {
+    for (lines, state) in [("", "breaker_open"), ("key_breaker = false\n", "usable")] {
+        let upstream = Upstream::start(|_, headers| match headers["authorization"].to_str() {
+            Ok("Bearer secret-bad") => answer(500, &[JSON], "{}"),
+            _ => answer(200, &[JSON], "{}"),
+        })
+        .await;
+        let own = format!("{lines}strategy = \"round-robin\"\nbreaker = {{ enabled = false }}\n");
+        let config = config(&upstream, "openai", &[&["bad", "good"]], "").replacen(
+            "[[upstream.scope",
+            &(own + "[[upstream.scope"),
+            1,
+        );
+        let (relay, _file) = Relay::with(&config).await;
+        let mut calls = tokio::task::JoinSet::new();
+        for _ in 0..100 {
+            calls.spawn(get(relay.at("/v1/models")));
+        }
+        while calls.join_next().await.is_some() {}
+        let scopes = scopes(&relay).await;
+        assert_eq!(scopes[0]["keys"][0]["state"], state, "{scopes}");
+        assert_eq!(scopes[0]["keys"][1]["state"], "usable", "{scopes}");
+    }
+}
+
+#[tokio::test]
 async fn a_key_that_is_refused_with_400_is_taken_out_and_the_next_one_serves() {
     let upstream = Upstream::start(|_, headers| match headers["x-goog-api-key"].to_str() {
         Ok("secret-bad") => answer(400, &[JSON], BAD_KEY),

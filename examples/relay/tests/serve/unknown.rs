@@ -213,6 +213,23 @@ async fn a_state_that_is_none_is_not_overwritten() {
 }
 
 #[tokio::test]
+async fn neither_is_one_that_a_reload_begins_to_need() {
+    let echo = Echo::start().await;
+    let secret = File::new("sk-some-secret");
+    let state = format!("state = \"{}\"\n", secret.path());
+    let plain = config(&echo.url(), 1, "", "requests_per_minute = 600");
+    let (mut relay, file) = Relay::with(&(state.clone() + &plain)).await;
+    file.write(&(state + &config(&echo.url(), 1, "", RAMP)));
+    relay.signal("HUP").await;
+    let complaint = relay.hears("relay: not reloaded").await;
+    assert!(complaint.contains("this is no saved state"), "{complaint}");
+    relay.signal("TERM").await;
+    assert!(relay.ended().await.success());
+    let left = fs::read_to_string(secret.path()).expect("it is there");
+    assert_eq!(left, "sk-some-secret");
+}
+
+#[tokio::test]
 async fn a_state_that_cannot_be_written_is_said_and_stops_nothing() {
     let echo = Echo::start().await;
     let text = config(&echo.url(), 1, "", RAMP);
