@@ -252,10 +252,10 @@ def aborts(provider):
     for is_async in (False, True):
         name = f"{provider}-async" if is_async else provider
         common = {"provider": provider, "is_async": is_async}
-        yield Case(f"{name}-gives-up-plain", call="plain", answers=(silent,), gives_up=1.0, **common)
-        yield Case(f"{name}-gives-up-within", call="plain", answers=(half,), gives_up=1.0, **common)
-        yield Case(f"{name}-gives-up-stream", call="stream", answers=(silent,), gives_up=1.0, **common)
-        yield Case(f"{name}-gives-up-mid-stream", call="stream", answers=(hangs,), gives_up=1.0, **common)
+        yield Case(f"{name}-gives-up-plain", call="plain", answers=(silent,), gives_up=3.0, **common)
+        yield Case(f"{name}-gives-up-within", call="plain", answers=(half,), gives_up=3.0, **common)
+        yield Case(f"{name}-gives-up-stream", call="stream", answers=(silent,), gives_up=3.0, **common)
+        yield Case(f"{name}-gives-up-mid-stream", call="stream", answers=(hangs,), gives_up=3.0, **common)
         yield Case(f"{name}-closes-stream", call="stream", answers=(hangs,), closes_after=1, **common)
         yield Case(f"{name}-closes-busy-stream", call="stream", answers=(endless,), closes_after=3, **common)
 
@@ -270,7 +270,7 @@ def retries(provider):
         for count in (1, 2):
             yield Case(f"{provider}-retries-{status}-{count}", provider, "plain", (*[bad] * count, good), 2)
         yield Case(f"{provider}-retries-{status}-stream", provider, "stream", (bad, streamed(provider)), 2)
-        yield Case(f"{provider}-retries-{status}-always", provider, "plain", (bad,), 2)
+        yield Case(f"{provider}-retries-{status}-always", provider, "plain", (bad,), 2, rule="left alone")
         # Without the SDK's: it sees the failure, or what the relay has made of it.
         yield Case(f"{provider}-hidden-{status}", provider, "plain", (bad, good), rule="hidden")
     no = error(provider, 503, ("x-should-retry", "false"))
@@ -282,7 +282,7 @@ def retries(provider):
     broken = Answer(200, headers(provider, kind="text/event-stream"), events(provider)[:3], CUT, True)
     yield Case(f"{provider}-retries-broken-stream", provider, "stream", (broken, streamed(provider)), 2)
     slow = Answer(delay=None)
-    yield Case(f"{provider}-retries-gives-up", provider, "plain", (slow, good), 2, gives_up=1.0)
+    yield Case(f"{provider}-retries-gives-up", provider, "plain", (slow, good), 2, gives_up=3.0)
 
 
 def streamed(provider):

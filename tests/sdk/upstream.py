@@ -54,7 +54,8 @@ class Seen:
 
 
 class Upstream:
-    """Serves on a free port of this machine. The path's first part names the script."""
+    """Serves on a free port of this machine. The path's first part names the script, up to
+    a `~`."""
 
     def __init__(self, scripts):
         self._scripts = scripts
@@ -87,7 +88,7 @@ class Upstream:
         reader = connection.makefile("rb")
         try:
             while (call := read_call(reader)) is not None:
-                script = call.path.split("/")[1]
+                script = call.path.split("/")[1].split("~")[0]
                 with self._lock:
                     calls = self._seen.setdefault(script, [])
                     calls.append(call)
