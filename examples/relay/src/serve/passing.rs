@@ -57,6 +57,8 @@ pub(super) struct Passing {
     until: Until,
     /// Set when it is first waited for: most answers are there at once.
     timer: Option<Pin<Box<Sleep>>>,
+    /// Why it breaks off, once that is known.
+    broken: Option<BoxError>,
     record: Option<Box<Record>>,
 }
 
@@ -66,12 +68,22 @@ impl Passing {
             body,
             until,
             timer: None,
+            broken: None,
             record,
         };
         if passing.body.is_end_stream() {
             passing.saw(None);
         }
         passing
+    }
+
+    /// Says so one turn later: a server that hears of it throws away what it has not written yet, and
+    /// that may be the answer's head and the first events, which the caller would have got of the
+    /// provider itself. Meanwhile they are written.
+    fn breaks_off<T>(&mut self, error: BoxError, cx: &mut Context<'_>) -> Poll<T> {
+        self.broken = Some(error);
+        cx.waker().wake_by_ref();
+        Poll::Pending
     }
 
     fn saw(&mut self, frame: Option<&Result<Frame<Bytes>, BoxError>>) {
@@ -108,9 +120,15 @@ impl http_body::Body for Passing {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        if let Some(error) = self.broken.take() {
+            return Poll::Ready(Some(Err(error)));
+        }
         if let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(cx) {
             self.saw(frame.as_ref());
-            return Poll::Ready(frame);
+            return match frame {
+                Some(Err(error)) => self.breaks_off(error, cx),
+                frame => Poll::Ready(frame),
+            };
         }
         let (Some(end), Some(total)) = (self.until.instant(), self.until.total) else {
             return Poll::Pending;
