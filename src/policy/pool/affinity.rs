@@ -10,6 +10,8 @@ use std::time::Duration;
 
 use crate::policy::{InvalidConfig, nanos};
 
+#[cfg(test)]
+pub(super) use self::load::turn;
 pub(super) use self::{
     load::Load,
     sessions::{Place, Sessions},
@@ -44,8 +46,8 @@ const MOST_SESSIONS: usize = 1_000_000;
 /// - **It moves** where its scope has more load than is allowed, or a longer line than it is patient
 ///   for while another idles, if the move evens the loads; once a minute at most.
 ///
-/// *Load* is what sessions ask of a scope, as a share of its quota, half of it forgotten every two and a
-/// half minutes; a scope that is asked for less than a thirtieth of its quota is never too loaded.
+/// *Load* is what sessions ask of a scope, as a share of its quota, half of it forgotten every five
+/// minutes; a scope that is asked for less than a thirtieth of its quota is never too loaded.
 /// Sessions are moved whole and one by one, so the bound is kept where they are small beside a scope's
 /// mean load: below a third of it, say. One that asks alone for more than a scope is allowed has the
 /// least loaded one nearly to itself; what that cannot serve within the patience goes to others.

@@ -2,9 +2,9 @@ use std::time::Duration;
 
 use crate::policy::{Cost, Quota, Timestamp, nanos};
 
-/// Half of all load is forgotten in each of these times: a session has moved to where its prompts
-/// are cached before what it asked for elsewhere is old.
-const TURN: Duration = Duration::from_secs(150);
+/// Half of all load is forgotten in each of these times, as long as prompts are cached. In less,
+/// chance alone makes loads differ by as much as a session that moves is there to even.
+const TURN: Duration = Duration::from_secs(300);
 /// What is never too much, in nanoseconds of quota: what a thirtieth of the quota comes to. Where
 /// that little is asked for, loads are chance, and hashing alone decides.
 pub(super) const ALLOWANCE: u64 = nanos(TURN) / 20;
@@ -21,12 +21,12 @@ pub(in crate::policy::pool) struct Load {
 }
 
 /// The number of halvings before `now`.
-pub(super) fn turn(now: Timestamp) -> u64 {
+pub(in crate::policy::pool) fn turn(now: Timestamp) -> u64 {
     now.as_nanos() / nanos(TURN)
 }
 
 impl Load {
-    pub(super) const fn at(&self, turn: u64) -> u64 {
+    pub(in crate::policy::pool) const fn at(&self, turn: u64) -> u64 {
         let halvings = turn.saturating_sub(self.turn);
         if halvings < 64 {
             self.amount >> halvings

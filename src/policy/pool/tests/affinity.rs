@@ -1,6 +1,8 @@
 //! Sessions: where they go, that they stay, and who waits for what.
 
+mod extremes;
 mod history;
+mod removal;
 
 use super::*;
 use crate::policy::Unit;
