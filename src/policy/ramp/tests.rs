@@ -197,13 +197,16 @@ fn the_largest_numbers_overflow_nothing() {
 mod servers {
     use super::*;
 
-    /// What was sent, in order.
+    /// When something was sent, and how much until then.
     pub(super) type Sent = Vec<(f64, f64)>;
 
+    fn until(sent: &Sent, at: f64) -> f64 {
+        let place = sent.partition_point(|(sent, _)| *sent <= at);
+        place.checked_sub(1).map_or(0.0, |last| sent[last].1)
+    }
+
     fn between(sent: &Sent, from: f64, to: f64) -> f64 {
-        let low = sent.partition_point(|(at, _)| *at <= from);
-        let high = sent.partition_point(|(at, _)| *at <= to);
-        sent[low..high.max(low)].iter().map(|(_, size)| size).sum()
+        until(sent, to) - until(sent, from)
     }
 
     /// By how much what is compared exceeds what it may, at the worst; 1 is all that it may.
@@ -265,7 +268,8 @@ proptest! {
                 }
                 now = at;
                 drop(bucket.take(&cost, now));
-                sent.push((now.since(START).as_secs_f64(), size as f64));
+                let before = sent.last().map_or(0.0, |(_, sum)| *sum);
+                sent.push((now.since(START).as_secs_f64(), before + size as f64));
             }
             now = end;
         }
