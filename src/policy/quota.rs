@@ -2,6 +2,10 @@ use std::{num::NonZeroUsize, time::Duration};
 
 use super::{InvalidConfig, Ramp, RateSearch, Unit, nanos, rate_search::Search};
 
+mod moving;
+
+use self::moving::{check_ramps, checked_searches};
+
 /// The longest period: leap years fit, and exact arithmetic cannot overflow.
 pub(super) const LONGEST_PERIOD: Duration = Duration::from_secs(400 * 24 * 3600);
 /// More slack than this would be a burst by another name.
@@ -503,72 +507,6 @@ impl Limit {
         }
         self
     }
-}
-
-fn checked_searches(
-    searches: &[(Unit, RateSearch)],
-    limits: &[Limit],
-) -> Result<Vec<Search>, InvalidConfig> {
-    let units = || searches.iter().map(|(unit, _)| *unit);
-    check_units(
-        "seek",
-        "rate of",
-        units(),
-        limits.iter().map(|limit| limit.unit),
-    )?;
-    let checked = searches.iter().map(|(unit, search)| search.checked(*unit));
-    checked.collect()
-}
-
-fn check_ramps(
-    ramps: &[(Unit, Ramp)],
-    searches: &[(Unit, RateSearch)],
-    limits: &[Limit],
-) -> Result<(), InvalidConfig> {
-    let sought = searches.iter().map(|(unit, _)| *unit);
-    let others = limits.iter().map(|limit| limit.unit).chain(sought);
-    check_units(
-        "ramp",
-        "growth of",
-        ramps.iter().map(|(unit, _)| *unit),
-        others,
-    )?;
-    ramps
-        .iter()
-        .try_for_each(|(unit, ramp)| ramp.checked(*unit))
-}
-
-/// Each unit once, and none mixed up with another.
-fn check_units(
-    field: &'static str,
-    what: &'static str,
-    units: impl Iterator<Item = Unit> + Clone,
-    others: impl Iterator<Item = Unit> + Clone,
-) -> Result<(), InvalidConfig> {
-    for (place, unit) in units.clone().enumerate() {
-        if units.clone().take(place).any(|other| other == unit) {
-            let verb = if field == "seek" { "sought" } else { "bounded" };
-            return Err(InvalidConfig::new(
-                field,
-                format!(
-                    "the {what} {} is {verb} twice; keep one of the two",
-                    unit.name()
-                ),
-            ));
-        }
-        let mut all = units.clone().chain(others.clone());
-        if let Some(twin) = all.find(|other| other.is_mixed_up_with(unit)) {
-            return Err(InvalidConfig::new(
-                field,
-                format!(
-                    "{} and {} are custom units of the same slot; give each its own",
-                    twin.name(),
-                    unit.name()
-                ),
-            ));
-        }
-    }
-    Ok(())
 }
 
 fn check(field: &'static str, limit: &Limit) -> Result<(), InvalidConfig> {

@@ -187,6 +187,27 @@ fn what_was_never_sent_was_not_granted() {
 }
 
 #[test]
+fn what_calls_turned_out_to_use_is_what_was_granted() {
+    let search = RateSearch::per_second(1.0..=1e6).starting_at(100.0);
+    let quota = Quota::builder().seek(TOKENS, search).build();
+    let mut bucket = TokenBucket::new(&quota.expect("it is valid"), START);
+    let (reserved, used) = (Cost::ZERO.input_tokens(5), Cost::ZERO.input_tokens(10));
+    let first = bucket.take(&reserved, START);
+    assert!(refuse(&mut bucket, &first, START));
+    let mut now = START;
+    for _ in 0..50 {
+        now = bucket.ready_at(&reserved).expect("it fits").max(now);
+        let call = bucket.take(&reserved, now);
+        bucket.settle(call, &used, now);
+    }
+    let before = bucket.sought_rate(TOKENS).expect("it is sought");
+    let last = bucket.take(&reserved, now);
+    assert!(refuse(&mut bucket, &last, now));
+    let ratio = bucket.sought_rate(TOKENS).expect("it is sought") / before;
+    assert!((0.9..0.96).contains(&ratio), "{ratio}");
+}
+
+#[test]
 fn a_bucket_is_remembered_while_what_it_learned_is_of_use() {
     let mut bucket = TokenBucket::new(&seeking(10.0), START);
     drop(bucket.take(&Cost::REQUEST, START));
