@@ -233,7 +233,7 @@ mod servers {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(24))]
+    #![proptest_config(ProptestConfig::with_cases(8))]
 
     #[test]
     fn no_server_is_provoked_by_any_demand_with_idles_and_restarts(
