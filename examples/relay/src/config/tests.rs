@@ -290,7 +290,9 @@ fn what_is_left_out_has_its_default() {
 #[test]
 fn the_example_is_right_as_a_whole() {
     // But for what is in nobody's environment.
-    let example = include_str!("../../relay.example.toml").replace("env = ", "value = ");
+    let example = include_str!("../../relay.example.toml")
+        .replace("env = ", "value = ")
+        .replace("# ramp = ", "ramp = ");
     let config = parse(&example).expect("it is right");
     let classes = config.upstreams[0].classes.as_ref().expect("there are");
     assert_eq!(classes.shares.classes().count(), 3);

@@ -197,10 +197,11 @@ impl Upstream {
             base_url: self.config.base_url.to_string(),
             paths: self.config.paths.iter().map(Pattern::to_string).collect(),
             queue: (&self.stack.keys().snapshot()).into(),
-            shares: self.config.classes.as_ref().map(|_| {
+            shares: {
                 let shares = self.stack.keys().shares();
-                shares.iter().map(ShareStatus::from).collect()
-            }),
+                let shared = shares.iter().map(ShareStatus::from).collect();
+                (!shares.is_empty()).then_some(shared)
+            },
             sessions: self
                 .config
                 .affinity
