@@ -247,7 +247,7 @@ def aborts(provider):
     kind = headers(provider, kind="text/event-stream")
     silent = Answer(delay=None)
     hangs = Answer(200, kind, parts[:2], HANG, True)
-    endless = Answer(200, kind, (*parts[:2], *[parts[2]] * 2_000), HANG, True, 0.01)
+    endless = Answer(200, kind, (*parts[:2], *[parts[3]] * 2_000), HANG, True, 0.01)
     half = Answer(200, headers(provider), (b'{"id": ',), HANG)
     for is_async in (False, True):
         name = f"{provider}-async" if is_async else provider

@@ -33,6 +33,7 @@ import re
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -125,11 +126,13 @@ quota = [{{ requests_per_minute = 60000 }}]
                 break
         else:
             sys.exit("the relay did not start:\n" + "".join(said))
+        # It would wait for its reader once the pipe is full.
+        threading.Thread(target=self._program.stderr.read, daemon=True).start()
 
     def stop(self):
         if self._program is not None:
             self._program.terminate()
-            self._program.communicate()
+            self._program.wait()
 
 
 # What the relay would have to wait for beyond it is not begun: no case takes long.
