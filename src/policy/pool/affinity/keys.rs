@@ -6,7 +6,7 @@ use crate::policy::Timestamp;
 
 use super::{
     super::{Ask, Pool, Strategy},
-    load::{time_of, turn},
+    load::{converted, time_of, turn},
     mix,
     place::exponential,
 };
@@ -52,7 +52,7 @@ impl Pool {
         });
         let turn = turn(now);
         let key = match used {
-            Some(key) if known.settled > now || !self.is_key_loaded(key, view, turn) => {
+            Some(key) if known.settled > now || !self.is_key_loaded(key, lane, view, turn) => {
                 return used;
             }
             Some(key) => {
@@ -99,14 +99,18 @@ impl Pool {
         self.keys[key as usize].scope == self.lanes[lane as usize].scope
     }
 
-    fn is_key_loaded(&self, key: u32, view: usize, turn: u64) -> bool {
+    /// In a lane with more than its share a key may have less beyond its scope's mean: both excesses
+    /// are the key's.
+    fn is_key_loaded(&self, key: u32, lane: u32, view: usize, turn: u64) -> bool {
+        let Some(sticky) = &self.sticky else {
+            return false;
+        };
         let state = &self.keys[key as usize];
         let (mean, keys) = self.mean_key_load(state.scope, view, turn);
-        let most = self
-            .sticky
-            .as_ref()
-            .map_or(u64::MAX, |sticky| sticky.config.most_of_key(mean, keys));
-        state.load.at(turn) > most
+        let of_lane = self.lanes[lane as usize].load.at(turn);
+        let fair = converted(mean, of_lane, self.mean_load(view, turn).min(of_lane));
+        let least = sticky.config.most_placed_key(mean, keys);
+        state.load.at(turn) > sticky.config.most_of_key(fair, keys).max(least)
     }
 
     /// The mean load of the keys of a scope, and how many they are.

@@ -134,7 +134,7 @@ impl Pool {
         if is_settled || known.at == to || self.fitness(known.at, ask, now) != Fitness::Well {
             return;
         }
-        let mean = self.mean_load(self.models.get(ask.model).view, now);
+        let mean = self.mean_load(self.models.get(ask.model).view, turn(now));
         let margin = self.sticky.as_ref().map_or(0, |sticky| {
             sticky
                 .config
@@ -150,7 +150,7 @@ impl Pool {
     /// left alone for some time.
     fn unload(&mut self, number: u32, session: u64, ask: &Ask, now: Timestamp) {
         let to = self.choose(session, ask, Some(number), now);
-        let margin = self.mean_load(self.models.get(ask.model).view, now) / 16;
+        let margin = self.mean_load(self.models.get(ask.model).view, turn(now)) / 16;
         match to.filter(|&to| self.evens(number, to, margin, ask, now)) {
             Some(to) => self.settle(number, to, ask, now),
             None => self.session_mut(number).settled = now + DWELL,
@@ -190,13 +190,13 @@ impl Pool {
         state
             .seats
             .first()
-            .is_some_and(|seat| load > sticky.config.most(self.mean_load(seat.view, now)))
+            .is_some_and(|seat| load > sticky.config.most(self.mean_load(seat.view, turn(now))))
     }
 
     /// The mean load of the lanes of a view.
-    fn mean_load(&self, view: usize, now: Timestamp) -> u64 {
+    pub(super) fn mean_load(&self, view: usize, turn: u64) -> u64 {
         let view = &self.views[view];
-        view.load.at(turn(now)) / view.usable().max(1) as u64
+        view.load.at(turn) / view.usable().max(1) as u64
     }
 
     /// Sends a session's calls elsewhere for now.
@@ -275,9 +275,9 @@ impl Pool {
     ) -> Option<Place> {
         let sticky = self.sticky.as_ref()?;
         let view = self.models.get(ask.model).view;
-        let most = sticky.config.most_placed(self.mean_load(view, now));
-        let guard = u64::from(sticky.config.guard) * PER_MILLE;
         let turn = turn(now);
+        let most = sticky.config.most_placed(self.mean_load(view, turn));
+        let guard = u64::from(sticky.config.guard) * PER_MILLE;
         let mut first: Option<(f64, u32)> = None;
         for tier in &self.views[view].tiers {
             let time = time_of(tier.quota(), &ask.cost);
