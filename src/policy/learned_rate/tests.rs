@@ -170,3 +170,23 @@ fn the_rate_stays_within_its_bounds_whatever_happens() {
     }
     assert!(LearnedRate::new(1.0..=2.0, 3.0).is_err());
 }
+
+#[test]
+fn what_was_sent_before_the_cut_is_not_in_what_was_granted_since() {
+    let second = |resized: Option<f64>| {
+        let mut learned = learned(64.0);
+        learned.refused(1.0, instant(4.0), instant(5.0));
+        for n in 1..=60 {
+            learned.sent(1.0);
+            learned.wanted(instant(5.0 + f64::from(n) / 20.0));
+        }
+        if let Some(by) = resized {
+            learned.resized(by, instant(4.5));
+        }
+        learned.refused(0.0, instant(8.0), instant(8.0));
+        learned.rate()
+    };
+    let granted = second(None);
+    assert!((second(Some(1_000.0)) - granted).abs() < 1e-9, "{granted}");
+    assert!((second(Some(-1_000.0)) - granted).abs() < 1e-9, "{granted}");
+}

@@ -210,10 +210,10 @@ mod servers {
     }
 
     /// By how much what is compared exceeds what it may, at the worst; 1 is all that it may.
-    pub(super) fn worst(sent: &Sent, floor: f64, phase: f64) -> [f64; 3] {
+    pub(super) fn worst(sent: &Sent, from: f64, floor: f64, phase: f64) -> [f64; 3] {
         let window = WINDOW.as_secs_f64();
         let mut worst = [0.0_f64; 3];
-        for &(at, _) in sent {
+        for &(at, _) in sent.iter().filter(|(at, _)| *at >= from) {
             let past = |length: f64, ago: f64| between(sent, at - ago - length, at - ago);
             let compare = |length: f64| {
                 let most = (1.5 * past(length, window)).max(floor * length / 60.0);
@@ -229,6 +229,39 @@ mod servers {
             }
         }
         worst
+    }
+}
+
+#[test]
+fn what_is_about_to_leave_the_window_is_not_counted_on() {
+    // Ten times the floor for more than a window, nothing for nine tenths of one, and then all.
+    let step = 2.5;
+    let used: Vec<u64> = (0..744)
+        .map(|step| if step < 420 { 2_500 } else { 0 })
+        .collect();
+    let mut sum = 0.0;
+    let mut sent = servers::Sent::new();
+    for (place, used) in used.iter().enumerate() {
+        sum += *used as f64;
+        sent.push(((place as f64 + 1.0) * step, sum));
+    }
+    let from = 744.0 * step;
+    let state = RampState::new(Duration::from_millis(2_500), used);
+    let mut bucket = bucket(ramp().resume(state, Duration::ZERO));
+    let cost = Cost::ZERO.input_tokens(50);
+    let mut now = START;
+    while now < START + 5 * MINUTE {
+        now = bucket.ready_at(&cost).expect("it fits").max(now);
+        drop(bucket.take(&cost, now));
+        sum += 50.0;
+        sent.push((from + now.since(START).as_secs_f64(), sum));
+    }
+    for phase in 0..180 {
+        let worst = servers::worst(&sent, from, FLOOR as f64, f64::from(phase) * 5.0);
+        assert!(
+            worst.iter().all(|worst| *worst <= 1.0),
+            "{phase}: {worst:?}"
+        );
     }
 }
 
@@ -273,7 +306,7 @@ proptest! {
             }
             now = end;
         }
-        let worst = servers::worst(&sent, FLOOR as f64, phase);
+        let worst = servers::worst(&sent, 0.0, FLOOR as f64, phase);
         prop_assert!(worst.iter().all(|worst| *worst <= 1.0), "{worst:?}");
     }
 }

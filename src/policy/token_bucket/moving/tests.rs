@@ -272,6 +272,16 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
+#[test]
+fn what_drained_before_a_change_drained_at_the_rate_before() {
+    let mut dimension = Dimension::moving(TOKENS, 10.0, START);
+    dimension.spent = 100 * dimension.token();
+    dimension.set_rate(amount_of(1.0), START + 5 * SECOND);
+    assert_eq!(dimension.full_at(), START + 55 * SECOND);
+    dimension.set_rate(amount_of(10.0), START + 15 * SECOND);
+    assert_eq!(dimension.full_at(), START + 19 * SECOND);
+}
+
 proptest! {
     #[test]
     fn a_sought_rate_stays_in_its_bounds_and_never_sends_more(
