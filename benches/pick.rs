@@ -47,7 +47,7 @@ fn main() {
         let config = builder.affinity(Affinity::new()).build();
         Pool::new(&config.expect("a valid pool"), Timestamp::ZERO)
     };
-    compare("scopes, a session that is known", &affine);
+    compare("scopes, a session that is known", affine);
     println!("the first call of a session, once for each");
     let (few, many) = (first(affine(10)), first(affine(10_000)));
     println!("{:44} 10: {few:5.0}   10,000: {many:5.0}", "scopes");
