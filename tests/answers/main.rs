@@ -1,4 +1,5 @@
 //! What the reader of answers makes of answers, cut anywhere.
+#![cfg(feature = "provider")]
 
 mod bounds;
 mod claims;

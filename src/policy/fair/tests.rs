@@ -139,6 +139,7 @@ fn what_is_planned_counts_for_its_round_alone() {
     assert_eq!(turns.next(first), Some(1));
 }
 
+#[cfg(feature = "rate-limit")]
 #[test]
 fn the_part_ahead_is_what_the_weights_serve_first() {
     let mut turns = turns(&[1, 1, 4]);
