@@ -7,7 +7,7 @@
 //! - `resource` says what can be asked of a resource, and joins two of them;
 //! - `tokens` and `slots` are two resources, and `limiter` is slots whose limit is learned;
 //! - `queue` is the rule: who is served next, and when. It has no lock, clock or waker calls;
-//! - `admission` is the plumbing: the lock, the timers, the guard;
+//! - `admission` is the plumbing: the lock and the timers; `held` is the guard;
 //! - `future` is a call's way through a layer that waits, whatever it waits for.
 //!
 //! # Who is served
@@ -39,6 +39,7 @@
 mod admission;
 mod counts;
 mod future;
+mod held;
 #[cfg(any(feature = "key-rotation", feature = "adaptive-concurrency"))]
 mod limiter;
 mod queue;
@@ -53,8 +54,9 @@ pub(crate) use self::limiter::{Algorithm, Limiter};
 #[cfg(feature = "rate-limit")]
 pub(crate) use self::slots::Slots;
 pub(crate) use self::{
-    admission::{Admission, Entry, Held, Limits, OnWait, Stats, Waiting},
+    admission::{Admission, Entry, Limits, OnWait, Stats, Waiting},
     future::{CallFuture, Conduct, Permit},
+    held::Held,
     queue::ClassCounts,
     resource::{Joint, Resource, Spent},
     tokens::Tokens,
