@@ -134,7 +134,7 @@
 //! What it costs is waiting: a call may wait a second for its own scope while another is free
 //! ([`patience`](crate::policy::pool::Affinity::patience)), or longer where scopes are slow. At 70 % of the quota
 //! the P99 wait is 0.7 s with five scopes and 1.4 s with twenty, instead of 0.1 s; with callers that always ask 6 to
-//! 9 s, instead of 3 to 4.5 s. Scopes are loaded less evenly too: a key has up to 1.34 times its
+//! 9 s, instead of 3 to 4.5 s. Scopes are loaded less evenly too: a key has up to 1.27 times its
 //! share, and more where one session alone is more than that.
 //!
 //! So with few scopes and prompts that repeat often it gains little: they are cached everywhere. Leave it
